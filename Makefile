@@ -1,0 +1,47 @@
+# Two commands: `make lab` to read and run the course, `make test` to check every output.
+# PYTHON=python3.12       another Python (3.11, 3.12 or 3.13)
+# TORCH_INDEX=https://... PyTorch's own index for the CPU build (see the README)
+# WHEELS=DIR              install from a folder filled by `make wheels`, without a network
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --disable-pip-version-check \
+	$(if $(WHEELS),--no-index --find-links $(WHEELS)) \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q --nbval \
+	--nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg
+
+.PHONY: help setup lab test lessons stress wheels
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY)  ## build the environment in .venv
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else 'This course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d; run for example: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12' % sys.version_info[:2])"
+	$(PYTHON) -m venv .venv
+	$(if $(WHEELS),$(PIP) setuptools)
+	$(PIP) $(if $(WHEELS),--no-build-isolation) -r requirements.txt -c constraints.txt
+	@$(BIN)/python -c "import matplotlib.font_manager"
+	@touch $(READY)
+
+lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab --config=jupyter/jupyter_lab_config.py
+
+test: $(READY)  ## run every test, then every lesson against its saved outputs
+	$(BIN)/python -m ruff check .
+	COURSE_MODELS=bundled $(BIN)/python -m pytest
+	COURSE_MODELS=bundled $(NBVAL) notebooks
+
+lessons: $(READY)  ## run every lesson again and save its outputs
+	COURSE_MODELS=bundled $(BIN)/python tests/offline.py $(BIN)/python tests/execute.py $(LESSONS)
+
+stress: $(READY)  ## the long tests and the benchmarks
+	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks -s
+
+wheels: $(READY)  ## fill wheels/ so that a room without network can install
+	grep -v '^-e' requirements.txt > .venv/downloads.txt
+	$(BIN)/python -m pip download --disable-pip-version-check -d wheels \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		-r .venv/downloads.txt setuptools -c constraints.txt

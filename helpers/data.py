@@ -1,0 +1,142 @@
+"""The course's tables, and the public originals where they are on disk.
+
+    from helpers import data
+    data.qa_pairs()      # question, answer            (shared_data/nq_sample.tsv)
+    data.sts()           # sentence1, sentence2, score (shared_data/sts_sample.tsv)
+    data.word_senses()   # word, sense, sentence       (shared_data/word_senses.tsv)
+    data.tales()         # the text of shared_data/tales.txt, a list of paragraphs
+
+Every reader takes the path of a file of your own instead. What the tables hold and how they
+were made is written in shared_data/README.md.
+"""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import ROOT
+
+if TYPE_CHECKING:
+    import pandas
+
+SHARED = ROOT / "shared_data"
+LONGEST_CELL = 20_000  # characters; a longer cell is a file that went wrong
+TRAIN_SHARE = 0.7  # nq_sample.tsv: rows 1-700 are for training, 701-1,000 are held out
+
+
+def qa_pairs(path: str | Path | None = None, part: str | None = None) -> "pandas.DataFrame":
+    """Question-answer pairs, columns question and answer.
+
+    path: a TSV with a header that names the columns `questions` and `answers`.
+    part: None for all rows, "train" for the first 70 %, "test" for the held-out rest.
+    Raises FileNotFoundError, or ValueError that names file, line and column.
+    """
+    if part not in (None, "train", "test"):
+        raise ValueError(f'part is {part!r}; it must be None, "train" or "test"')
+    table = read_tsv(path or SHARED / "nq_sample.tsv", ["questions", "answers"])
+    table.columns = ["question", "answer"]
+    cut = round(len(table) * TRAIN_SHARE)
+    if part:
+        table = table[:cut] if part == "train" else table[cut:].reset_index(drop=True)
+    return table
+
+
+def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFrame":
+    """Sentence pairs with a similarity, columns sentence1, sentence2, score (0 to 5).
+
+    path: a TSV with these columns. Without it, the test rows of the STS Benchmark
+    (mteb/stsbenchmark-sts) where they are on disk, else the course's 300 pairs; one printed
+    line says which (not if `quiet`). Raises as `qa_pairs` does.
+    """
+    from helpers import models
+
+    if path is None:
+        try:
+            folder = models.path("mteb/stsbenchmark-sts", quiet=True)
+        except FileNotFoundError:
+            folder = None
+        if folder:
+            models._say(quiet, "STS Benchmark, test rows: the original.")
+            return _stsbenchmark(folder)
+        models._say(quiet, "STS: the course's own 300 pairs. For the STS Benchmark: "
+                           "python -m helpers.models download mteb/stsbenchmark-sts")  # fmt: skip
+    table = read_tsv(path or SHARED / "sts_sample.tsv", ["sentence1", "sentence2", "score"])
+    for line, score in enumerate(table["score"], 2):
+        try:
+            inside = 0 <= float(score) <= 5
+        except ValueError:
+            inside = False
+        if not inside:
+            name = Path(path or "sts_sample.tsv").name
+            raise ValueError(f"{name}, row {line}: score is {score!r}; it must be a number, 0 to 5")
+    return table.astype({"score": float})
+
+
+def word_senses(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Sentences with an ambiguous word, columns word, sense, sentence. Raises as `qa_pairs`."""
+    return read_tsv(path or SHARED / "word_senses.tsv", ["word", "sense", "sentence"])
+
+
+def tales(path: str | Path | None = None) -> list[str]:
+    """The paragraphs of twelve fairy tales written for this course, titles left out."""
+    text = Path(path or SHARED / "tales.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def read_tsv(path: str | Path, columns: list[str]) -> "pandas.DataFrame":
+    """Read a tab-separated file with a header into a DataFrame of the named columns.
+
+    Other columns are left out. Raises FileNotFoundError; ValueError with the file, the line
+    and the column for text that is not UTF-8, a missing column, a row of the wrong length,
+    an empty cell, a cell over 20,000 characters, or no rows at all.
+    """
+    import pandas
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.name} in {path.parent.name or '.'}/")
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{path.name}, line {number}: not UTF-8 text; save the file as UTF-8"
+            ) from None
+    rows = []
+    csv.field_size_limit(1 << 30)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t")
+        header = next(reader, [])
+        for column in columns:
+            if column not in header:
+                raise ValueError(
+                    f"{path.name}, line 1: no column {column!r}; the first line must name the "
+                    f"columns {', '.join(columns)}, separated by tabs"
+                )
+        for row in reader:
+            where = f"{path.name}, line {reader.line_num}"
+            if len(row) != len(header):
+                raise ValueError(
+                    f"{where}: {len(row)} columns where the first line has {len(header)}"
+                )
+            cells = [row[header.index(c)].strip() for c in columns]
+            for column, cell in zip(columns, cells, strict=True):
+                if not cell:
+                    raise ValueError(f"{where}: column {column!r} is empty")
+                if len(cell) > LONGEST_CELL:
+                    raise ValueError(
+                        f"{where}: column {column!r} has {len(cell):,} characters, more than "
+                        f"{LONGEST_CELL:,}; a quotation mark may be missing"
+                    )
+            rows.append(cells)
+    if not rows:
+        raise ValueError(f"{path.name} has a header and no rows")
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def _stsbenchmark(folder: Path) -> "pandas.DataFrame":
+    import datasets
+
+    datasets.disable_progress_bars()
+    table = datasets.load_dataset(str(folder), split="test").to_pandas()
+    return table[["sentence1", "sentence2", "score"]].astype({"score": float})
