@@ -54,26 +54,36 @@ def show(fig: "Figure", alt: str) -> None:
     display(bundle, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
-def label_points(ax: "Axes", points: "np.ndarray", labels: Sequence[str], **text: object) -> None:
+def label_points(
+    ax: "Axes",
+    points: "np.ndarray",
+    labels: Sequence[str],
+    avoid: "np.ndarray | None" = None,
+    **text: object,
+) -> None:
     """Write a label beside each point, moved apart where two would overlap.
 
-    points: (n, 2) in data coordinates; labels: n strings. Uses the library adjustText.
+    points: (n, 2) in data coordinates; labels: n strings; avoid: (m, 2), further places that
+    no label may cover; text: font settings. Uses the library adjustText.
     """
+    import numpy as np
     from adjustText import adjust_text
 
     texts = [ax.text(x, y, w, **text) for (x, y), w in zip(points, labels, strict=True)]
-    adjust_text(texts, x=points[:, 0], y=points[:, 1], ax=ax, expand=(1.15, 1.35),
-                arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.8})  # fmt: skip
+    full = points if avoid is None else np.vstack([points, avoid])
+    line = {"arrowstyle": "-", "color": GREY, "lw": 0.8}
+    adjust_text(texts, x=full[:, 0], y=full[:, 1], ax=ax, expand=(1.15, 1.35), arrowprops=line)
 
 
 def heatmap(ax: "Axes", matrix: "np.ndarray", labels: Sequence[str], **options: object) -> None:
     """A square heatmap with the value in each cell. matrix: (n, n); labels: n strings."""
     import seaborn
 
-    settings = {"annot": True, "fmt": ".2f", "cmap": "cividis", "vmin": 0, "vmax": 1,
-                "square": True, "annot_kws": {"size": 10}} | options  # fmt: skip
-    seaborn.heatmap(matrix, ax=ax, xticklabels=labels, yticklabels=labels, **settings)
-    ax.tick_params(axis="x", rotation=45)
-    for tick in ax.get_xticklabels():
-        tick.set_ha("right")
+    settings = {"annot": True, "fmt": ".2f", "cmap": "cividis", "vmin": 0, "vmax": 1, "square": True,
+                "annot_kws": {"size": 10}, "xticklabels": labels, "yticklabels": labels} | options  # fmt: skip
+    seaborn.heatmap(matrix, ax=ax, **settings)
     ax.tick_params(axis="y", rotation=0)
+    if any(len(tick.get_text()) > 3 for tick in ax.get_xticklabels()):
+        ax.tick_params(axis="x", rotation=45)
+        for tick in ax.get_xticklabels():
+            tick.set_ha("right")

@@ -189,7 +189,8 @@ def clear_errors(name: str):
     """Turn the network's many errors into one sentence each, and let the hub be asked."""
     from huggingface_hub import constants, errors
 
-    offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
+    before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS = False, False
     try:
         yield
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError,
@@ -229,7 +230,7 @@ def clear_errors(name: str):
             f"and run the same command again for {name}. What has arrived is kept."
         ) from e
     finally:
-        constants.HF_HUB_OFFLINE = offline
+        constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS = before
 
 
 def host() -> str:

@@ -39,6 +39,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 if "huggingface_hub.constants" in sys.modules:
     sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True
+# A model of this size loads in a moment; its progress bar would be all that a cell shows.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+if "transformers.utils.logging" in sys.modules:
+    sys.modules["transformers.utils.logging"].disable_progress_bar()
 
 
 @functools.cache
@@ -108,10 +112,13 @@ def _read_vectors(file: Path, limit: int | None) -> "KeyedVectors":
             first = f.readline(10_000)
         headed = len(first.split()) == 2
         binary = "news" in file.name or ".bin" in file.suffixes
-        return KeyedVectors.load_word2vec_format(
+        vectors = KeyedVectors.load_word2vec_format(
             file, binary=binary, limit=limit, no_header=not headed and not binary
         )
-    except (EOFError, OSError, ValueError, UnicodeDecodeError, IndexError) as e:
+        if not vectors.vector_size or not len(vectors):
+            raise ValueError("no numbers in its first line")
+        return vectors
+    except (EOFError, OSError, ValueError, TypeError, IndexError) as e:
         raise ValueError(
             f"{file.name} is cut off or is no table of word vectors ({e}). Delete it and run:  "
             f"python -m helpers.models download {file.parent.name}"

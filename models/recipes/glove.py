@@ -15,14 +15,15 @@ Where the paper's own program takes one cell at a time, this one takes a random 
 the cells at once: the predictions, the two gradients and the AdaGrad step are then four
 calls on sparse and dense arrays, and the same lines run on a CPU or a GPU.
 
-    python models/recipes/glove.py --text DIR --work DIR --out models/bundled/glove-wiki-gigaword-100
+    python models/recipes/glove.py --text DIR --work DIR --out DIR
 
-DIR holds *.txt or *.txt.xz, one paragraph a line. Stop it with the keyboard and start it
-again: it goes on after the last finished epoch.
+The text folder holds *.txt or *.txt.xz, one paragraph a line. Stop it with the keyboard and start
+it again: it goes on after the last finished epoch.
 """
 
 import argparse
 import collections
+import itertools
 import json
 import lzma
 import pathlib
@@ -35,45 +36,56 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-# A letter run with inner apostrophes or hyphens, or a number with inner points and commas.
-TOKEN = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*|\d+(?:[.,]\d+)*")
+# A possessive, a run of letters with inner apostrophes, or a number with inner points and commas.
+TOKEN = re.compile(r"'s\b|[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,]\d+)*")
 
 
 def tokenize(line):
     """Lower-case words and numbers of a line; a possessive 's is a token of its own.
 
-    >>> tokenize("The King's well-known 1,200 soldiers.")
-    ['the', 'king', "'s", 'well-known', '1,200', 'soldiers']
+    >>> tokenize("The King's well-known 1,200 soldiers don't rest.")
+    ['the', 'king', "'s", 'well', 'known', '1,200', 'soldiers', "don't", 'rest']
     """
-    line = line.lower().replace("\u2019", "'").replace("'s ", " 's ")
-    return re.findall(r"'s\b|" + TOKEN.pattern, line)
+    return TOKEN.findall(line.lower().replace("\u2019", "'").replace("'s ", " 's "))
 
 
-def paragraphs(folder):
-    """Lines of every *.txt and *.txt.xz in `folder`, file by file in the order of names."""
+def sources(folder):
+    """The *.txt and *.txt.xz files of a folder, in the order of their names."""
     files = sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.xz"))
     if not files:
         raise FileNotFoundError(f"{folder} holds no *.txt or *.txt.xz file.")
-    for file in files:
-        opener = lzma.open if file.suffix == ".xz" else open
-        with opener(file, "rt", encoding="utf-8") as lines:
-            yield from tqdm(lines, desc=file.name, unit=" lines", leave=False)
+    return files
 
 
-def count(folder, vocab_size, window):
+def paragraphs(file):
+    """The lines of one source, with progress shown."""
+    opener = lzma.open if file.suffix == ".xz" else open
+    with opener(file, "rt", encoding="utf-8") as lines:
+        yield from tqdm(lines, desc=file.name, unit=" lines", leave=False)
+
+
+def count(folder, vocab_size, window, min_sources):
     """Count the words, then the cells of the co-occurrence matrix.
 
+    A word must occur in at least `min_sources` files, so that the names of one novel take no
+    room, and numbers are left out (they still keep their place between their neighbours).
     A pair of words d apart in one paragraph (1 <= d <= window) adds 1/d to its cell, on
     both sides of the diagonal.
     Returns (words, counts, X): the `vocab_size` commonest words, commonest first, a Counter
     of all words, and a scipy CSR matrix (vocab_size, vocab_size) of float32.
     """
-    counts, lines = collections.Counter(), []
-    for line in paragraphs(folder):
-        tokens = tokenize(line)
-        counts.update(tokens)
-        lines.append(" ".join(tokens))
-    words = [w for w, _ in counts.most_common(vocab_size)]
+    counts, spread, lines = collections.Counter(), collections.Counter(), []
+    for file in sources(folder):
+        here = collections.Counter()
+        for line in paragraphs(file):
+            tokens = tokenize(line)
+            here.update(tokens)
+            lines.append(" ".join(tokens))
+        counts += here
+        spread.update(here.keys())
+    words = [w for w, _ in counts.most_common() if spread[w] >= min_sources and not w[0].isdigit()]
+    words = words[:vocab_size]
+    vocab_size = len(words)
     rank = {w: i for i, w in enumerate(words)}
     total = scipy.sparse.csr_matrix((vocab_size, vocab_size), dtype=np.float32)
     chunk, size = [], 0
@@ -107,7 +119,7 @@ def shards(X, n, seed):
     edges = np.searchsorted(hand[order], np.arange(n + 1))
     row, col, value = X.row[order], X.col[order], X.data[order]
     del X, hand, order
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         yield row[a:b].astype(np.int32), col[a:b].astype(np.int32), value[a:b]
 
 
@@ -186,9 +198,10 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, required=True, help="counts and checkpoints")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--vocab", type=int, default=40_000)
+    parser.add_argument("--min-sources", type=int, default=5, help="files a word must occur in")
     parser.add_argument("--window", type=int, default=10)
     parser.add_argument("--min-cell", type=float, default=0.3, help="drop cells below this")
-    parser.add_argument("--x-max", type=float, default=50)
+    parser.add_argument("--x-max", type=float, default=10)
     parser.add_argument("--dim", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--lr", type=float, default=0.3)
@@ -200,7 +213,7 @@ def main():
 
     cells = args.work / f"cells_{args.vocab}_{args.window}.npz"
     if not cells.exists():
-        words, counts, X = count(args.text, args.vocab, args.window)
+        words, counts, X = count(args.text, args.vocab, args.window, args.min_sources)
         (args.work / "words.json").write_text(json.dumps([[w, counts[w]] for w in words]))
         scipy.sparse.save_npz(cells, X, compressed=False)
         del X

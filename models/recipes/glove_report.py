@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from scipy.stats import pearsonr
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from glove import paragraphs, tokenize
+from glove import paragraphs, sources, tokenize
 
 
 def load(folder):
@@ -47,7 +47,7 @@ def sts_pearson(vectors, file):
         return v.sum(0) if len(ids) else np.ones(vectors.vector_size)
 
     cosines, scores = [], []
-    for a, b, score in csv.reader(open(file, encoding="utf-8")):
+    for a, b, score in csv.reader(file.read_text(encoding="utf-8").splitlines()):
         u, v = sentence(a), sentence(b)
         cosines.append(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
         scores.append(float(score))
@@ -63,7 +63,7 @@ def report(name, vectors, sts=None):
     print(f"{name}: WordSim-353 Spearman {spearman.statistic:.4f}, {missing:.1f} % missing")
     questions = datapath("questions-words.txt")
     accuracy, sections = vectors.evaluate_word_analogies(questions, restrict_vocab=30_000)
-    asked = sum(line[0] != ":" for line in open(questions) if line.strip())
+    asked = sum(line[0] != ":" for line in pathlib.Path(questions).read_text().splitlines())
     answered = len(sections[-1]["correct"]) + len(sections[-1]["incorrect"])
     print(
         f"{name}: Google analogies {accuracy:.4f} of {answered:,} ({answered / asked:.1%} covered)"
@@ -82,7 +82,7 @@ class Text:
         self.folder = folder
 
     def __iter__(self):
-        return (tokenize(line) for line in paragraphs(self.folder))
+        return (tokenize(line) for f in sources(self.folder) for line in paragraphs(f))
 
 
 def main():

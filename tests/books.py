@@ -1,0 +1,87 @@
+"""What the tests of the notebooks share."""
+
+import copy
+import re
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("[0-9][0-9]_*.ipynb"))
+BOOKS = LESSONS + SOLUTIONS
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(NOTEBOOKS))
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def code(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def text(cell: nbformat.NotebookNode) -> str:
+    """All that a cell printed or returned as plain text."""
+    parts = []
+    for output in cell.get("outputs", []):
+        parts.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return "".join(parts)
+
+
+def comparable(cell: nbformat.NotebookNode) -> list[str]:
+    """The outputs of a cell as text, pictures and progress left out."""
+    found, printed = [], ""
+    for output in cell.get("outputs", []):
+        if output.output_type == "stream":
+            printed += output.text
+        elif output.output_type in ("display_data", "execute_result"):
+            data = output.data
+            if "application/vnd.jupyter.widget-view+json" not in data:
+                found.append(re.sub(r"0x[0-9a-f]+", "ADDRESS", data.get("text/plain", "")))
+    return [printed, *found]
+
+
+def doubled(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy in which every code cell is followed by itself."""
+    twice = copy.deepcopy(book)
+    twice.cells = []
+    for cell in book.cells:
+        twice.cells.append(copy.deepcopy(cell))
+        if cell.cell_type == "code":
+            twice.cells.append(copy.deepcopy(cell))
+            twice.cells[-1].id = cell.id + "-again"
+    return twice
+
+
+def definitions(path: Path, *wanted: str) -> dict:
+    """Run only the cells of a notebook that define the wanted names; return the namespace.
+
+    A cell counts if it holds `def name`, `class name` or an import on which it can stand.
+    """
+    space: dict = {}
+    for cell in code(read(path)):
+        lines = cell.source.splitlines()
+        imports = "\n".join(x for x in lines if re.match(r"(import|from) ", x))
+        exec(imports, space)
+        if any(re.search(rf"^(def|class) {w}\b", cell.source, re.M) for w in wanted):
+            kept, inside = [], False
+            for line in lines:  # the definitions alone, not what the cell does with them
+                if re.match(r"(def|class|@)", line):
+                    inside = True
+                elif line and not line[0].isspace():
+                    inside = False
+                if inside:
+                    kept.append(line)
+            exec("\n".join(kept), space)
+    missing = [w for w in wanted if w not in space]
+    assert not missing, f"{path.name} no longer defines {missing}"
+    return space

@@ -1,0 +1,80 @@
+"""Every notebook keeps the form of a lesson, and its saved outputs are fresh and clean."""
+
+import json
+import re
+
+import books
+import pytest
+
+PARTS = ["**You will be able to**", "**Time**", "**Before this**", "## What you saw"]
+LESSON_PARTS = ["**Predict first.**", "## Exercises", "## Published figures", "## References"]
+MACHINE_PATH = re.compile(r"(?<![\w.])/(work|root|tmp|home|Users|farm)/|[A-Z]:\\\\Users")
+
+
+@pytest.fixture(params=books.BOOKS, ids=books.name)
+def path(request):
+    return request.param
+
+
+def test_it_was_run_from_the_top(path):
+    counts = [c.execution_count for c in books.code(books.read(path)) if c.source.strip()]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_no_errors_and_no_warnings(path):
+    for cell in books.code(books.read(path)):
+        for output in cell.outputs:
+            allowed = "raises-exception" in books.tags(cell)
+            assert output.output_type != "error" or allowed, cell.source
+            assert output.get("name") != "stderr", output.text
+
+
+def test_no_path_of_a_machine(path):
+    for cell in books.code(books.read(path)):
+        for output in cell.outputs:
+            data = {k: v for k, v in output.get("data", {}).items() if k == "text/plain"}
+            said = json.dumps([data, output.get("text", ""), cell.source])
+            assert not MACHINE_PATH.search(said), said[:300]
+
+
+def test_every_figure_has_alt_text(path):
+    for cell in books.code(books.read(path)):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata.get("image/png", {}).get("alt", "")) > 30, cell.source
+                assert '<img alt="' in output.data["text/html"]
+
+
+def test_cells_are_short(path):
+    for cell in books.code(books.read(path)):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 25, f"{len(lines)} lines: {lines[0]}"
+        assert max(map(len, lines), default=0) <= 110, max(lines, key=len)
+        assert not cell.source.rstrip().endswith(";"), lines[-1]
+
+
+def test_words_of_the_house(path):
+    prose = "\n".join(c.source for c in books.read(path).cells if c.cell_type == "markdown")
+    for word in ("simply", "obviously", "just run", "color ", "center ", "TODO"):
+        assert not re.search(rf"\b{word.strip()}\b", prose, re.I), word
+
+
+def test_parts_of_a_lesson():
+    for path in books.LESSONS:
+        prose = "\n".join(c.source for c in books.read(path).cells if c.cell_type == "markdown")
+        wanted = PARTS + ([] if path.name.startswith("00") else LESSON_PARTS)
+        assert [p for p in wanted if p not in prose] == [], path.name
+        assert re.search(r"about \d+ minutes", prose), path.name
+
+
+def test_every_lesson_with_exercises_has_solutions():
+    with_exercises = [p.name for p in books.LESSONS if not p.name.startswith("00")]
+    assert [p.name for p in books.SOLUTIONS] == with_exercises
+
+
+def test_links_between_notebooks_lead_somewhere():
+    later = {"02_bert_contextual_embeddings.ipynb"}  # the next lesson to be written
+    for path in books.BOOKS:
+        for cell in books.read(path).cells:
+            for link in re.findall(r"\]\(([^)#]+\.ipynb)\)", cell.source):
+                assert (path.parent / link).exists() or link in later, f"{path.name}: {link}"
