@@ -149,7 +149,7 @@ def step(shard, params, squares, lr, x_max, device):
 
 
 def train(X, dim, epochs, lr, x_max, n_shards, seed, work, log):
-    """Fit the vectors; a checkpoint after every epoch. Returns W + V, (words, dim)."""
+    """Fit the vectors; a checkpoint after every epoch. Returns W and V, (words, dim)."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     g = torch.Generator().manual_seed(seed)
     n = X.shape[0]
@@ -180,13 +180,11 @@ def train(X, dim, epochs, lr, x_max, n_shards, seed, work, log):
         with log.open("a") as out:
             out.write(f"{epoch}\t{loss / cells:.5f}\t{time.time() - start:.0f}\n")
         print(f"epoch {epoch}: loss {loss / cells:.5f}, {time.time() - start:.0f} s", flush=True)
-    return (params["W"] + params["V"]).cpu().numpy()
+    return params["W"].cpu().numpy(), params["V"].cpu().numpy()
 
 
 def all_but_the_top(vectors, k):
     """Take the mean and the k strongest principal components away from every vector."""
-    if not k:
-        return vectors
     centred = vectors - vectors.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     return centred - centred @ axes[:k].T @ axes[:k]
@@ -201,12 +199,14 @@ def main():
     parser.add_argument("--min-sources", type=int, default=5, help="files a word must occur in")
     parser.add_argument("--window", type=int, default=10)
     parser.add_argument("--min-cell", type=float, default=0.3, help="drop cells below this")
-    parser.add_argument("--x-max", type=float, default=10)
+    parser.add_argument("--x-max", type=float, default=50)
     parser.add_argument("--dim", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=0.3)
     parser.add_argument("--shards", type=int, default=256)
-    parser.add_argument("--remove-top", type=int, default=1, help="principal components to remove")
+    parser.add_argument(
+        "--remove-top", type=int, default=1, help="principal components to take away"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -223,11 +223,11 @@ def main():
         X.data[X.data < args.min_cell] = 0
         X.eliminate_zeros()
     print(f"{len(words):,} words, {X.nnz:,} cells", flush=True)
-    vectors = train(
+    W, V = train(
         X, args.dim, args.epochs, args.lr, args.x_max, args.shards, args.seed,
         args.work, args.work / "log.tsv",
     )  # fmt: skip
-    vectors = all_but_the_top(vectors, args.remove_top)
+    vectors = all_but_the_top(W + V, args.remove_top)
     args.out.mkdir(parents=True, exist_ok=True)
     save_file({"vectors": torch.tensor(vectors, dtype=torch.float16)},
               args.out / "vectors.safetensors")  # fmt: skip
