@@ -49,7 +49,9 @@ def is_progress_bar(output: nbformat.NotebookNode) -> bool:
 def save_picture(book: nbformat.NotebookNode, path: Path) -> None:
     for cell in book.cells:
         if "picture" in cell.metadata.get("tags", []):
-            png = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
+            png = next(
+                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+            )
             folder = NOTEBOOKS / "pictures"
             folder.mkdir(exist_ok=True)
             (folder / f"{path.stem[:2]}.png").write_bytes(base64.b64decode(png))

@@ -45,7 +45,7 @@ def lab(tmp_path):
         env=env, stdout=log, stderr=subprocess.STDOUT, cwd=books.ROOT,
     )  # fmt: skip
     address = None
-    for _ in range(300):
+    for _ in range(150):
         found = re.findall(
             r"http://127\.0\.0\.1:(\d+)/lab\S*\?token=(\w+)", (tmp_path / "log").read_text()
         )

@@ -88,13 +88,16 @@ def test_shards_hold_every_cell_once():
     assert np.allclose(back, X.toarray())
 
 
-def test_all_but_the_top():
+@pytest.mark.parametrize("difference", [0.0, 0.5])
+def test_finish_is_scikit_learns_pca_without_the_top_component(difference):
     from sklearn.decomposition import PCA
 
-    vectors = np.random.default_rng(0).normal(size=(300, 6)) * np.r_[9, np.ones(5)] + 5
-    pca = PCA(6, svd_solver="full").fit(vectors)
-    rest = pca.transform(vectors)[:, 1:] @ pca.components_[1:]
-    assert np.allclose(glove.all_but_the_top(vectors, 1), rest, atol=1e-6)
+    draw = np.random.default_rng(0)
+    W, V = draw.normal(size=(300, 5)) * np.r_[9, np.ones(4)] + 5, draw.normal(size=(300, 5))
+    both = np.hstack([W + V, difference * (W - V)])
+    theirs = PCA(5 + bool(difference), svd_solver="full").fit_transform(both)[:, 1:]
+    ours = glove.finish(W, V, difference, 1)[:, : theirs.shape[1]]
+    assert np.allclose(np.abs(ours), np.abs(theirs), atol=1e-6)  # an axis has no sign
 
 
 def run(text, work, *extra):

@@ -7,9 +7,10 @@ vectors whose dot products match the logarithms of those counts,
     J = sum over cells of  f(X_ij) * (w_i . v_j + b_i + c_j - log X_ij)^2,
     f(x) = min(1, (x / x_max) ^ 0.75),
 
-by AdaGrad. The word's vector is w + v, as in the paper. Last, the mean and the strongest
-principal components of all vectors are taken away, which mostly say how common a word is
-(Mu and Viswanath, "All-but-the-Top", ICLR 2018).
+by AdaGrad. The paper's vector of a word is w + v. Here w + v stands beside a part of w - v, and
+PCA brings the two back to the wanted width, which keeps some of what the sum throws away; the
+mean and the strongest component, which mostly say how common a word is, are left out (Mu, Bhat
+and Viswanath, "All-but-the-Top", ICLR 2018).
 
 Where the paper's own program takes one cell at a time, this one takes a random shard of
 the cells at once: the predictions, the two gradients and the AdaGrad step are then four
@@ -183,11 +184,16 @@ def train(X, dim, epochs, lr, x_max, n_shards, seed, work, log):
     return params["W"].cpu().numpy(), params["V"].cpu().numpy()
 
 
-def all_but_the_top(vectors, k):
-    """Take the mean and the k strongest principal components away from every vector."""
-    centred = vectors - vectors.mean(0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    return centred - centred @ axes[:k].T @ axes[:k]
+def finish(W, V, difference, remove_top):
+    """One vector per word from its two: PCA of (W + V, difference * (W - V)) side by side.
+
+    W, V: (words, dim). Returns (words, dim): the components after the first `remove_top`.
+    With difference 0 it is w + v, its mean and top components taken away.
+    """
+    both = np.concatenate([W + V, difference * (W - V)], axis=1)
+    both = both - both.mean(0)
+    _, _, axes = np.linalg.svd(both, full_matrices=False)
+    return both @ axes[remove_top : remove_top + W.shape[1]].T
 
 
 def main():
@@ -201,12 +207,11 @@ def main():
     parser.add_argument("--min-cell", type=float, default=0.3, help="drop cells below this")
     parser.add_argument("--x-max", type=float, default=50)
     parser.add_argument("--dim", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--lr", type=float, default=0.3)
     parser.add_argument("--shards", type=int, default=256)
-    parser.add_argument(
-        "--remove-top", type=int, default=1, help="principal components to take away"
-    )
+    parser.add_argument("--difference", type=float, default=0.5, help="weight of w - v")
+    parser.add_argument("--remove-top", type=int, default=1, help="components to leave out")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -227,7 +232,7 @@ def main():
         X, args.dim, args.epochs, args.lr, args.x_max, args.shards, args.seed,
         args.work, args.work / "log.tsv",
     )  # fmt: skip
-    vectors = all_but_the_top(W + V, args.remove_top)
+    vectors = finish(W, V, args.difference, args.remove_top)
     args.out.mkdir(parents=True, exist_ok=True)
     save_file({"vectors": torch.tensor(vectors, dtype=torch.float16)},
               args.out / "vectors.safetensors")  # fmt: skip
