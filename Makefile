@@ -21,7 +21,7 @@ setup: $(READY)  ## build the environment in .venv
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else 'This course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d; run for example: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12' % sys.version_info[:2])"
 	$(PYTHON) -m venv .venv
-	$(if $(WHEELS),$(PIP) setuptools)
+	$(if $(WHEELS),$(PIP) --upgrade setuptools)
 	$(PIP) $(if $(WHEELS),--no-build-isolation) -r requirements.txt -c constraints.txt
 	@$(BIN)/python -c "import matplotlib.font_manager"
 	@touch $(READY)
