@@ -26,7 +26,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import ROOT, hub
+from helpers import ROOT, hub, stand_ins
 
 if TYPE_CHECKING:
     import pandas
@@ -41,8 +41,12 @@ if "huggingface_hub.constants" in sys.modules:
     sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True
 # A model of this size loads in a moment; its progress bar would be all that a cell shows.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Opening BertModel from a checkpoint that also holds a masked-word head lists that head as
+# "unexpected"; it is what the lessons mean to do.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 if "transformers.utils.logging" in sys.modules:
     sys.modules["transformers.utils.logging"].disable_progress_bar()
+    sys.modules["transformers.utils.logging"].set_verbosity_error()
 
 
 @functools.cache
@@ -57,7 +61,8 @@ def path(name: str, quiet: bool = False) -> Path:
     name: the original's public name, such as "bert-base-uncased".
     Prints one line that says whether it is the original or the stand-in (not if `quiet`).
     Raises KeyError for a name that is not in the register, FileNotFoundError where neither
-    the original nor a stand-in is on disk, ValueError for a wrong COURSE_MODELS.
+    the original nor a stand-in is on disk, ValueError for a wrong COURSE_MODELS, OSError where
+    there is no room to unpack the stand-in (its first use writes about 100 MB to the cache).
     """
     entry, mode = _entry(name), _mode()
     if mode != "bundled" and (folder := _original(name, entry)):
@@ -66,14 +71,19 @@ def path(name: str, quiet: bool = False) -> Path:
     if "package" in entry:  # the original's own files, carried by a package on PyPI
         _say(quiet, f"{name}: the original.")
         return _packaged(name, entry)
-    if mode == "original" or "stand_in" not in entry:
+    if mode == "original" or not _has_stand_in(name, entry):
         raise FileNotFoundError(
             f"{name} is not on this machine. To get it ({_size(entry)}), run:  "
             f"python -m helpers.models download {name}"
         )
     _say(quiet, f"{name}: the course's stand-in, {entry['stand_in']}. "
                 f"Original ({_size(entry)}): python -m helpers.models download {name}")  # fmt: skip
-    return BUNDLED / name
+    if "made_by" not in entry:
+        return BUNDLED / name
+    minilm = "sentence-transformers/all-MiniLM-L6-v2"
+    return stand_ins.whole(
+        name, entry["made_by"], BUNDLED / name, _packaged(minilm, register()[minilm])
+    )
 
 
 def word_vectors(name: str, limit: int | None = None, quiet: bool = False) -> "KeyedVectors":
@@ -151,7 +161,7 @@ def table() -> "pandas.DataFrame":
 
     rows = []
     for name, entry in register().items():
-        stand_in = "package" not in entry and "stand_in" in entry and (BUNDLED / name).exists()
+        stand_in = _has_stand_in(name, entry)
         here = "original" if "package" in entry or _original(name, entry) else ""
         rows.append({
             "name": name,
@@ -179,6 +189,10 @@ def verify() -> list[str]:
             if target.exists() and file in known and hub.digest(target)["sha256"] != known[file]:
                 wrong.append(f"{name}/{file} is damaged: delete it and download {name} again.")
     return wrong
+
+
+def _has_stand_in(name: str, entry: dict) -> bool:
+    return "stand_in" in entry and (BUNDLED / name).exists()
 
 
 def originals() -> Path:

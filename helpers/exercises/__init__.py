@@ -1,0 +1,37 @@
+"""The check cells of the exercises: each says what is wrong, not only that something is.
+
+A module a lesson, a function an exercise. A function that still holds `...` is told what it
+should give. Answers are compared with a trusted library wherever there is one.
+"""
+
+from collections.abc import Callable
+
+
+def judge(
+    answer: Callable, wanted: dict, name: str, same: Callable | None = None, says: Callable = repr
+) -> None:
+    """Print the first case that is wrong, or that all are right.
+
+    answer(case) is what the reader's code gives, wanted[case] what it should give, name the
+    reader's function; same(got, expected) decides whether the two agree (default ==), and
+    says(value) is how a value is shown.
+    """
+    for case, expected in wanted.items():
+        try:
+            got = answer(case)
+        except Exception as e:  # whatever the reader's own code raises is the message
+            print(f"Not yet: {name} for {case} stopped with {type(e).__name__}: {e}")
+            return
+        if got is None or got is ...:
+            print(f"Not yet written: {name} for {case} should give {says(expected)}; it gives {got}.")
+            return
+        try:
+            right = same(got, expected) if same else got == expected
+        except Exception as e:  # another type or shape than can be compared
+            print(f"Not yet: {name} for {case} gives a {type(got).__name__} that cannot be compared "
+                  f"with {says(expected)} ({e}).")  # fmt: skip
+            return
+        if not right:
+            print(f"Not yet: {name} for {case} gives {says(got)}; it should be {says(expected)}.")
+            return
+    print(f"Right: {name} agrees with the library in all {len(wanted)} cases.")

@@ -1,0 +1,124 @@
+"""Make the course's small stand-ins into folders that the libraries open.
+
+A stand-in is shipped as what distinguishes it from all-MiniLM-L6-v2: a low-rank adapter (the
+library peft's format), or everything but the token embeddings. `helpers.models.path` calls
+`whole` here at first use; the result lies in the course's cache, is put there in one step, and
+is made once even when two notebooks ask at the same moment.
+"""
+
+import errno
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import cache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
+    """The folder of a stand-in that `from_pretrained` opens; made now if it is not there yet.
+
+    kind: a key of `MAKERS`; shipped: the stand-in's folder in models/bundled; minilm: the folder
+    of all-MiniLM-L6-v2. The folder's name holds a hash of the shipped files, so that a newer
+    stand-in is a new folder. Raises OSError with ENOSPC where the disk is full; the folder is
+    then not there.
+    """
+    from filelock import FileLock
+
+    digest = hashlib.sha256(kind.encode())
+    for file in sorted(shipped.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes())
+    place = cache() / "models"
+    folder = place / f"{name.replace('/', '--')}-{digest.hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    place.mkdir(exist_ok=True)
+    with FileLock(place / f"{folder.name}.lock"):
+        if folder.exists():  # another notebook made it while this one waited
+            return folder
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=place))
+        try:
+            MAKERS[kind](shipped, minilm, part)
+            for file in TOKENIZER:
+                if (minilm / file).exists():
+                    shutil.copy(minilm / file, part / file)
+            part.chmod(0o755)
+            part.rename(folder)
+        except Exception as e:
+            shutil.rmtree(part, ignore_errors=True)
+            if (isinstance(e, OSError) and e.errno == errno.ENOSPC) or "No space left" in str(e):
+                raise OSError(
+                    errno.ENOSPC,
+                    f"no room on the disk to unpack {name} (about 100 MB in {place.parent.name}/); "
+                    "make room and run the cell again",
+                ) from e
+            raise
+    return folder
+
+
+def raw_bert(shipped: Path, minilm: Path, out: Path) -> None:
+    """BertForMaskedLM: the shipped weights, and from MiniLM what masked words did not train, the
+    token embeddings (frozen) and the pooler (not used)."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(shipped / "without_embeddings.safetensors")
+    weights = {key: value.astype(np.float32) for key, value in weights.items()}
+    for key, value in load_file(minilm / "model.safetensors").items():
+        if "word_embeddings" in key or "pooler" in key:
+            weights[f"bert.{key}"] = value.astype(np.float32)
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(shipped / "config.json", out / "config.json")
+
+
+def cross_encoder(shipped: Path, minilm: Path, out: Path) -> None:
+    """BertForSequenceClassification with one output, for CrossEncoder."""
+    from transformers import BertForSequenceClassification
+
+    base = BertForSequenceClassification.from_pretrained(minilm, num_labels=1, dtype="float32")
+    merged(base, shipped).save_pretrained(out)
+
+
+def dpr(tower: str) -> Callable[[Path, Path, Path], None]:
+    """A maker of DPRQuestionEncoder ("question") or DPRContextEncoder ("ctx") folders."""
+
+    def make(shipped: Path, minilm: Path, out: Path) -> None:
+        from transformers import BertModel, DPRConfig, DPRContextEncoder, DPRQuestionEncoder
+
+        bert = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
+        bert = merged(bert, shipped)
+        sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                 "max_position_embeddings", "vocab_size", "type_vocab_size")  # fmt: skip
+        config = DPRConfig(**{size: getattr(bert.config, size) for size in sizes})
+        kind = DPRQuestionEncoder if tower == "question" else DPRContextEncoder
+        model = kind(config)
+        getattr(model, f"{tower}_encoder").bert_model.load_state_dict(bert.state_dict())
+        model.save_pretrained(out)
+
+    return make
+
+
+def merged(base: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
+    """`base` with a low-rank adapter added into its weights: W + scale * B A."""
+    import warnings
+
+    from peft import PeftModel
+
+    with warnings.catch_warnings():  # peft asks transformers by a name that it is about to drop
+        warnings.simplefilter("ignore", FutureWarning)
+        return PeftModel.from_pretrained(base, adapter).merge_and_unload()
+
+
+MAKERS = {
+    "raw-bert": raw_bert,
+    "cross-encoder": cross_encoder,
+    "dpr-question": dpr("question"),
+    "dpr-ctx": dpr("ctx"),
+}

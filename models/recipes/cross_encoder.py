@@ -1,0 +1,201 @@
+"""Train the cross-encoder stand-in: a low-rank adapter and a head on all-MiniLM-L6-v2.
+
+    python models/recipes/cross_encoder.py --pairs FILE --work DIR --out DIR
+
+A question stands beside its answer and seven passages that do not answer it: near misses by
+BM25 and by MiniLM, other sentences of the same article, a sentence drawn at random, the question
+itself, and facts of more than forty kinds in which one thing is exchanged
+(exchange_kinds.tsv, exchange_facts.tsv). Two losses are added: cross-entropy over the eight
+passages of a question (rank the answer first) and binary cross-entropy over all passages (so that
+the sigmoid of a score means something by itself). After Hu and colleagues, "LoRA" (2021), with
+the library peft. Runs on a CPU or a GPU as found; stop it with the keyboard and start it again,
+and it goes on after the last saved step.
+"""
+
+import argparse
+import pathlib
+import time
+
+import numpy as np
+import questions
+import torch
+from bert import cast
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from helpers import models
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+NEGATIVES = 7
+
+
+def article_example(i, rows, passages, misses, rng):
+    """(question, [answer, seven wrong passages]) for row i of the pairs."""
+    question, answer = rows[i]
+    by_words, by_meaning, beside = misses[i]
+    wrong = []
+    for pool, n in ((by_words, 2), (by_meaning, 2), (beside, 2)):
+        wrong += list(rng.choice(pool, min(n, len(pool)), replace=False))
+    texts = [passages[w] for w in questions.unique(wrong)]
+    if rng.random() < 0.15:
+        texts.append(question)
+    while len(texts) < NEGATIVES:
+        texts.append(passages[rng.integers(len(passages))])
+    return question, [answer, *texts[:NEGATIVES]]
+
+
+def exchange_example(kinds, rng):
+    """The same from a table of facts: the wrong passages speak of another subject, or are the
+    right words with subject and object exchanged, or a fact of another kind."""
+    kind = rng.choice(list(kinds))
+    frames, facts = kinds[kind]
+    (subject, thing), *others = [facts[k] for k in rng.permutation(len(facts))[:7]]
+    asked = frames[rng.integers(len(frames))][0].format(s=subject, o=thing)
+
+    def say(s, o):
+        return frames[rng.integers(len(frames))][1].format(s=s, o=o)
+
+    wrong = [say(*other) for other in others[:5]]
+    wrong.append(say(thing, subject) if rng.random() < 0.5 else say(others[5][0], thing))
+    other = rng.choice([k for k in kinds if k != kind])
+    frame, fact = kinds[other][0][0], kinds[other][1][rng.integers(len(kinds[other][1]))]
+    wrong.append(frame[1].format(s=fact[0], o=fact[1]))
+    return asked, [say(subject, thing), *wrong]
+
+
+def batches(rows, passages, misses, kinds, size, share, rng):
+    """Endless lists of `size` examples, `share` of them from the table of facts."""
+    while True:
+        for chosen in np.array_split(rng.permutation(len(rows)), len(rows) // size):
+            yield [
+                exchange_example(kinds, rng) if rng.random() < share
+                else article_example(i, rows, passages, misses, rng)
+                for i in chosen
+            ]  # fmt: skip
+
+
+def build(rank):
+    base = BertForSequenceClassification.from_pretrained(
+        models.path(MINILM, quiet=True), num_labels=1, dtype=torch.float32
+    )
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=rank, lora_alpha=2 * rank, lora_dropout=0.0,
+        target_modules=["query", "key", "value", "dense"], modules_to_save=["classifier"],
+    )  # fmt: skip
+    return get_peft_model(base, config)
+
+
+def scores(model, tokenizer, pairs, device):
+    """Raw scores (logits) of (question, passage) pairs: (n,)."""
+    batch = tokenizer(
+        [q for q, _ in pairs], [p for _, p in pairs], padding=True, truncation=True, max_length=128,
+        return_tensors="pt",
+    ).to(device)  # fmt: skip
+    return model(**batch).logits[:, 0].float()
+
+
+def mrr(model, tokenizer, blocks, device):
+    """Mean reciprocal rank of the answer among itself and nine others by BM25, same block."""
+    model.eval()
+    ranks = []
+    for rows in blocks:
+        passages = questions.unique(answer for _, answer in rows)
+        near = questions.bm25_near([q for q, _ in rows], passages, 10)
+        for k in range(0, len(rows), 16):
+            tens = []
+            for (question, answer), line in zip(rows[k : k + 16], near[k : k + 16], strict=True):
+                others = [passages[n] for n in line if passages[n] != answer][:9]
+                tens += [(question, p) for p in (answer, *others)]
+            with torch.no_grad():
+                s = scores(model, tokenizer, tens, device).view(-1, 10)
+            ranks += (1 + (s[:, 1:] >= s[:, :1]).sum(1)).tolist()
+    model.train()
+    return float((1 / np.array(ranks)).mean())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--pairs", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--rank", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=8, help="questions a step")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--share", type=float, default=0.2, help="of examples with exchanged facts")
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.bfloat16 if args.bfloat16 else torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(models.path(MINILM, quiet=True))
+    parts = questions.split(args.pairs)
+    rows = parts["train"] + questions.course_rows()
+    passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
+    print(f"{len(rows):,} training questions, {len(passages):,} passages; {device}", flush=True)
+
+    model = build(args.rank).to(device).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
+    state, log, step, spent = args.work / "adapter.safetensors", args.work / "log.tsv", 0, 0.0
+    if state.exists():
+        saved = load_file(state)
+        step, spent = int(saved.pop("step")), float(saved.pop("spent"))
+        set_peft_model_state_dict(model, saved)
+        optimizer.load_state_dict(torch.load(args.work / "adam", weights_only=True))
+        print(f"going on after step {step}")
+    stream = batches(rows, passages, misses, questions.exchanges(), args.batch, args.share,
+                     np.random.default_rng((args.seed, step)))  # fmt: skip
+    running = None
+
+    def save():
+        weights = {k: v.contiguous().cpu() for k, v in get_peft_model_state_dict(model).items()}
+        save_file(weights | {"step": torch.tensor(step), "spent": torch.tensor(spent)}, state)
+        torch.save(optimizer.state_dict(), args.work / "adam")
+        found = mrr(model, tokenizer, parts["dev"], device)
+        with log.open("a") as out:
+            out.write(f"{step}\t{spent:.0f}\t{running:.4f}\t{found:.4f}\n")
+        bar.set_postfix(dev_mrr=f"{found:.3f}")
+        export(model, args.out)
+
+    bar = tqdm(total=args.steps, initial=step)
+    while step < args.steps:
+        begin = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * min(1, (step + 1) / 100) * (1 - step / args.steps)
+        pairs = [(q, p) for q, texts in next(stream) for p in texts]
+        with cast(device, kind):
+            s = scores(model, tokenizer, pairs, device).view(-1, 1 + NEGATIVES)
+        first = torch.zeros(len(s), dtype=torch.long, device=device)
+        right = torch.nn.functional.one_hot(first, 1 + NEGATIVES).float()
+        loss = torch.nn.functional.cross_entropy(s, first)
+        loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(
+            s, right, pos_weight=torch.tensor(3.0, device=device)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        running = loss.item() if running is None else 0.99 * running + 0.01 * loss.item()
+        step, spent = step + 1, spent + time.perf_counter() - begin
+        bar.update()
+        if step % 250 == 0 or step == args.steps:
+            save()
+
+
+def export(model, out):
+    """The adapter in float16, as `peft` opens it; nothing of the machine in its config."""
+    model.peft_config["default"].base_model_name_or_path = MINILM
+    model.peft_config["default"].inference_mode = True
+    model.save_pretrained(out)
+    (out / "README.md").unlink(missing_ok=True)
+    file = out / "adapter_model.safetensors"
+    save_file({k: v.half() for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Measure the cross-encoder and DPR stand-ins beside MiniLM's cosine and BM25.
+
+    python models/recipes/qa_report.py --pairs FILE
+
+On 1,000 questions in four blocks of FILE whose articles no recipe saw (questions.py):
+
+- rerank: each answer among itself and nine others of its block that BM25 puts first; MRR and the
+  share of answers ranked first
+- retrieve: each question against all held-out sentences; recall@1, recall@10, MRR; and the share
+  of questions whose own echo, put among the passages, scores above the answer
+
+and on the inputs of lessons 3 and 7, which no recipe saw either.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+import questions
+import torch
+from cross_encoder import mrr
+from dpr import encode_all
+from sentence_transformers import CrossEncoder
+from transformers import AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
+
+from helpers import models
+
+CROSS = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+DPR = "facebook/dpr-{}_encoder-multiset-base"
+CAPITAL = "Where is the capital of France?"
+CAPITALS = ["Paris is the capital of France.", "Berlin is the capital of Germany.",
+            "Madrid is the capital of Spain."]  # fmt: skip
+MOUNTAIN = "What is the tallest mountain in the world?"
+MOUNTAINS = [MOUNTAIN, "The tallest mountain in the world is Mount Everest.", "Mount Shasta",
+             "I like my hike in the mountains", "I am going to a yoga class"]  # fmt: skip
+
+
+def rerank(name, blocks, score):
+    """score(question, [passages]) -> scores; prints MRR and accuracy among ten."""
+    ranks = []
+    for rows in blocks:
+        passages = questions.unique(answer for _, answer in rows)
+        near = questions.bm25_near([q for q, _ in rows], passages, 10)
+        for (question, answer), line in zip(rows, near, strict=True):
+            others = [passages[n] for n in line if passages[n] != answer][:9]
+            s = np.asarray(score(question, [answer, *others]))
+            ranks.append(1 + (s[1:] >= s[0]).sum())
+    ranks = np.array(ranks)
+    print(f"rerank ten, {name}: MRR {np.mean(1 / ranks):.3f}, first {np.mean(ranks == 1):.3f}")
+
+
+def retrieve(name, blocks, score, echo):
+    """score(questions, passages) -> (n, m); echo(questions) -> (n,) score of each with itself."""
+    rows = [row for block in blocks for row in block]
+    passages = questions.unique(answer for _, answer in rows)
+    s = np.asarray(score([q for q, _ in rows], passages))
+    right = s[np.arange(len(rows)), [passages.index(answer) for _, answer in rows]]
+    ranks = 1 + (s > right[:, None]).sum(1)
+    loud = np.mean(np.asarray(echo([q for q, _ in rows])) > right)
+    print(f"retrieve {len(passages)}, {name}: recall@1 {np.mean(ranks == 1):.3f}, recall@10 "
+          f"{np.mean(ranks <= 10):.3f}, MRR {np.mean(1 / ranks):.3f}, echo above {loud:.1%}")  # fmt: skip
+
+
+class CLS:
+    """A DPR tower as `encode_all` wants a model: its states, [CLS] first."""
+
+    def __init__(self, folder, kind):
+        tower = kind.from_pretrained(folder).eval()
+        self.bert = getattr(tower, tower.base_model_prefix).bert_model
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def __call__(self, texts):
+        return encode_all(lambda **batch: self.bert(**batch), self.tokenizer, texts, "cpu").numpy()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--pairs", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    blocks = questions.split(args.pairs)["test"]
+    near = questions.vectors
+
+    rerank("MiniLM", blocks, lambda q, ps: near(ps, quiet=True) @ near([q], quiet=True)[0])
+    folder = models.path(CROSS, quiet=True)
+    model = CrossEncoder(str(folder), activation_fn=torch.nn.Sigmoid(), device="cpu")
+    print(f"rerank ten, cross-encoder: MRR {mrr(model.model, model.tokenizer, blocks, 'cpu'):.3f}")
+    print("capitals, cross-encoder:", model.predict([(CAPITAL, c) for c in CAPITALS]).round(3))
+
+    retrieve("MiniLM", blocks, lambda a, p: near(a, quiet=True) @ near(p, quiet=True).T,
+             lambda a: np.ones(len(a)))  # fmt: skip
+    q = CLS(models.path(DPR.format("question"), quiet=True), DPRQuestionEncoder)
+    p = CLS(models.path(DPR.format("ctx"), quiet=True), DPRContextEncoder)
+    retrieve("DPR", blocks, lambda a, b: q(a) @ p(b).T, lambda a: (q(a) * p(a)).sum(1))
+    print("mountains, MiniLM:", (near(MOUNTAINS, quiet=True) @ near([MOUNTAIN], quiet=True)[0]).round(3))
+    print("mountains, DPR:   ", (p(MOUNTAINS) @ q([MOUNTAIN])[0]).round(3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Question-answer rows for the recipes of the cross-encoder and of DPR, split once.
+
+The file of pairs (columns question, answer) runs article by article, and several questions
+share a sentence. So it is split by blocks of neighbouring rows, with a gap on either side that
+is used nowhere: no article of a test block is ever trained on. Rows that come near the inputs
+of the lessons (France, Germany, Spain and their capitals, the tallest mountain) are left out.
+"""
+
+import functools
+import json
+import pathlib
+import re
+
+import numpy as np
+
+from helpers import data, models
+
+HERE = pathlib.Path(__file__).parent
+BLOCK, GAP = 250, 120  # rows
+TEST = (0.15, 0.38, 0.62, 0.85)  # where the four test blocks begin, as a share of the file
+DEV = (0.27, 0.73)  # and the two development blocks
+LEFT_OUT = re.compile(
+    r"\b(france|french|germany|german|spain|spanish|paris|berlin|madrid|everest|shasta|yoga|"
+    r"tallest mountain|highest mountain|donald duck)\b",
+    re.I,
+)
+
+
+def split(file):
+    """The rows of `file` by part: {"train": rows, "dev": [rows, ...], "test": [rows, ...]}.
+
+    A row is (question, answer); dev and test are lists of blocks. No answer of a dev or test
+    block stands in train.
+    """
+    table = data.read_tsv(file, ["question", "answer"])
+    rows = list(zip(table["question"], table["answer"], strict=True))
+    parts, used = {"dev": [], "test": []}, np.zeros(len(rows), dtype=bool)
+    for part, places in (("test", TEST), ("dev", DEV)):
+        for place in places:
+            start = int(place * len(rows))
+            parts[part].append(rows[start : start + BLOCK])
+            used[max(0, start - GAP) : start + BLOCK + GAP] = True
+    held_out = {answer for blocks in parts.values() for block in blocks for _, answer in block}
+    parts["train"] = [
+        row for row, out in zip(rows, used, strict=True)
+        if not out and row[1] not in held_out and not LEFT_OUT.search(" ".join(row))
+    ]  # fmt: skip
+    return parts
+
+
+def course_rows():
+    """The 700 training rows of the course's own table."""
+    table = data.qa_pairs(part="train")
+    return list(zip(table["question"], table["answer"], strict=True))
+
+
+def unique(items):
+    return list(dict.fromkeys(items))
+
+
+def bm25_near(questions, passages, k):
+    """For each question the numbers of its k best passages by BM25, best first: (n, k)."""
+    import bm25s
+
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+    asked = bm25s.tokenize(questions, show_progress=False)
+    return index.retrieve(asked, k=min(k, len(passages)), show_progress=False).documents
+
+
+@functools.cache
+def minilm():
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)))
+
+
+def vectors(texts, quiet=False):
+    """MiniLM's unit vectors: (n, 384)."""
+    return minilm().encode(
+        texts, batch_size=64, normalize_embeddings=True, show_progress_bar=not quiet
+    )
+
+
+def minilm_near(questions, passages, k):
+    """For each question the numbers of its k nearest passages by MiniLM's cosine: (n, k)."""
+    q, p = vectors(questions), vectors(passages)
+    near = [(q[i : i + 512] @ p.T).argsort(axis=1)[:, : -k - 1 : -1] for i in range(0, len(q), 512)]
+    return np.concatenate(near)
+
+
+def near_misses(rows, file, k=12):
+    """For each row the numbers of passages that look right and are not, and the passages.
+
+    Returns (passages, misses): misses[i] has three lists for row i: by BM25, by MiniLM, and the
+    other sentences within 12 rows, which mostly come from the same article. Kept in `file`.
+    """
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    passages = unique(answer for _, answer in rows)
+    number = {p: n for n, p in enumerate(passages)}
+    own = [number[answer] for _, answer in rows]
+    questions = [q for q, _ in rows]
+    found = []
+    for near in (bm25_near(questions, passages, k + 1), minilm_near(questions, passages, k + 1)):
+        found.append([[int(n) for n in line if n != o] for line, o in zip(near, own, strict=True)])
+    beside = [
+        [n for n in unique(own[max(0, i - 12) : i + 13]) if n != own[i]] for i in range(len(rows))
+    ]
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps([passages, list(zip(*found, beside, strict=True))]), "utf-8")
+    part.rename(file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def exchanges():
+    """Kinds of facts for answers in which one thing is exchanged.
+
+    Returns {kind: (frames, facts)}: frames are (question, answer) with {s} and {o}, facts are
+    (subject, object).
+    """
+    kinds = {}
+    frames = data.read_tsv(HERE / "exchange_kinds.tsv", ["kind", "question", "answer"])
+    facts = data.read_tsv(HERE / "exchange_facts.tsv", ["kind", "subject", "object"])
+    for kind, lines in frames.groupby("kind"):
+        known = facts[facts["kind"] == kind]
+        kinds[kind] = (
+            list(zip(lines["question"], lines["answer"], strict=True)),
+            list(zip(known["subject"], known["object"], strict=True)),
+        )
+    return kinds
