@@ -4,6 +4,7 @@ architectures stand in their place, and every cell runs.
 
 import gzip
 import os
+import shutil
 
 import books
 import nbformat
@@ -27,12 +28,57 @@ def tiny_glove(folder):
         f.write("\n".join(lines) + "\n")
 
 
-ORIGINALS = {"01": tiny_glove}
+def tiny_bert(folder, name="bert-base-uncased"):
+    """The publisher's files and names of weights: both heads of the pre-training, LayerNorms with
+    gamma and beta; 3 random layers of 48, the vocabulary of bert-base-uncased."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import BertConfig, BertForPreTraining
+
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
+                        intermediate_size=96)  # fmt: skip
+    place = folder / name
+    BertForPreTraining(config).save_pretrained(place)
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    weights = load_file(place / "model.safetensors")
+    for new, published in old.items():
+        weights = {key.replace(new, published): value for key, value in weights.items()}
+    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    config.architectures = ["BertForMaskedLM"]
+    config.save_pretrained(place)
+    minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
+    for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(minilm / file, place / file)
+
+
+def tiny_cross_encoder(folder, name="cross-encoder/ms-marco-MiniLM-L-6-v2"):
+    """The publisher's files: a classifier with one output and its tokenizer; 3 random layers of
+    48, the vocabulary of bert-base-uncased."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
+                        intermediate_size=96, num_labels=1)  # fmt: skip
+    place = folder / name
+    BertForSequenceClassification(config).save_pretrained(place)
+    minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(minilm / file, place / file)
+
+
+# lesson -> what its originals are made by; each is called with the folder of originals
+ORIGINALS = {
+    "01": [tiny_glove],
+    "02": [tiny_glove, tiny_bert],
+}
 
 
 @pytest.mark.parametrize("number", ORIGINALS)
 def test_lesson_runs_on_tiny_originals(number, tmp_path, monkeypatch):
-    ORIGINALS[number](tmp_path)
+    for make in ORIGINALS[number]:
+        make(tmp_path)
     path = next(p for p in books.LESSONS if p.name.startswith(number))
     book = books.read(path)
     monkeypatch.setitem(os.environ, "COURSE_MODELS", "original")

@@ -1,0 +1,289 @@
+"""The text that everyone has: prose of the installed libraries, the same wherever it is made."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from helpers import ROOT, docs
+
+RAW = '''Scale every row to length one.
+
+    Each row is divided by its norm, see :func:`~sklearn.preprocessing.normalize` and
+    `the guide <https://example.org/guide>`_. Rows of zeros stay as they *are* [1]_.
+    The details are at https://example.org/details and nowhere else.
+    The result obeys :math:`\\\\lVert x \\\\rVert_2 = 1` for every row.
+
+    .. versionadded:: 1.2
+       Not to be read.
+
+    .. note::
+       Rows of a sparse matrix are scaled ``in place`` where that is possible.
+
+    ======  =====
+    norm    power
+    ======  =====
+    l1      one
+    ======  =====
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The rows that are to be scaled.
+    copy : bool, default=True
+        Whether the input is left as it was.
+
+    Returns
+    -------
+    ndarray
+        The scaled rows of the input.
+
+    See Also
+    --------
+    normalize : The same as a function of its own.
+
+    Examples
+    --------
+    A small matrix is enough to see it::
+
+        import numpy
+
+    >>> scale([[3, 4]])
+    array([[0.6, 0.8]])
+
+    ```python
+    fenced = "code of another kind"
+    ```
+    After the code the story goes on.
+
+    References
+    ----------
+    .. [1] A. Author, A Book That Nobody Should Find Here.
+'''
+
+CLEAN = [
+    "Scale every row to length one.",
+    "Each row is divided by its norm, see normalize and the guide. Rows of zeros stay as they are.",
+    "Rows of a sparse matrix are scaled in place where that is possible.",
+    "The rows that are to be scaled.",
+    "Whether the input is left as it was.",
+    "The scaled rows of the input.",
+    "A small matrix is enough to see it:",
+    "After the code the story goes on.",
+]
+
+GOOGLE = '''Load a model from a folder.
+
+    Args:
+        name (`str`, *optional*, defaults to `"bert"`):
+            The name of the model to load.
+        *others: Further options that are handed on.
+        :param strict: Whether a missing file is an error.
+
+    Returns:
+        `Model`: The loaded model in its folder.
+
+    Example::
+
+        load("bert")
+
+    See [`Trainer`] for what comes next.
+'''
+
+
+def test_a_documentation_string_becomes_prose():
+    assert docs.prose(RAW).split("\n") == CLEAN
+
+
+def test_both_manners_of_documenting_are_read():
+    assert docs.prose(GOOGLE).split("\n") == [
+        "Load a model from a folder.",
+        "The name of the model to load.",
+        "Further options that are handed on.",
+        "Whether a missing file is an error.",
+        "The loaded model in its folder.",
+        "See Trainer for what comes next.",
+    ]
+
+
+def test_what_is_public_is_taken_and_named():
+    source = b'''"""Module."""
+class Box:
+    """Class."""
+    def open(self):
+        """Method."""
+    def _shut(self):
+        """Private."""
+    class Lid:
+        """Inner."""
+class _Hidden:
+    """Private."""
+    def open(self):
+        """Private."""
+try:
+    def safe():
+        """Under a condition."""
+except ImportError:
+    pass
+async def later():
+    """Function."""
+def number():
+    3
+add_docstr(torch.abs, r"""From {outside}.""" + r""" And on.""".format(outside="x"))
+add_newdoc("numpy.linalg", "solve", "A solver.")
+add_newdoc("numpy", "ndarray", ("shape", "A tuple."))
+'''
+    assert list(docs.strings(source, "box/things/__init__.py")) == [
+        ("box.things", "module", "Module."),
+        ("box.things.Box", "class", "Class."),
+        ("box.things.Box.open", "method", "Method."),
+        ("box.things.Box.Lid", "class", "Inner."),
+        ("box.things.safe", "function", "Under a condition."),
+        ("box.things.later", "function", "Function."),
+        ("torch.abs", "function", "From {outside}. And on."),
+        ("numpy.linalg.solve", "function", "A solver."),
+        ("numpy.ndarray", "function", "A tuple."),
+    ]
+    assert list(docs.strings(b"def broken(", "box/broken.py")) == []
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return docs.corpus()
+
+
+def test_there_is_about_a_million_words_of_it(corpus):
+    assert list(corpus.columns) == ["library", "object", "kind", "text"]
+    words = corpus.text.str.split().str.len()
+    assert 800_000 < words.sum() < 2_000_000
+    assert words.min() >= docs.SHORTEST
+    assert (words.groupby(corpus.library).sum() > 5_000).sum() >= 8
+    assert set(corpus.kind) == {"module", "class", "function", "method"}
+
+
+def test_it_is_in_order_and_nothing_stands_twice(corpus):
+    assert not corpus.duplicated(["library", "object"]).any()
+    names = list(zip(corpus.library, corpus.object, strict=True))
+    assert names == sorted(names)
+    paragraphs = corpus.text.str.split("\n").explode().str.lower()
+    assert not paragraphs.duplicated().any() and paragraphs.str.len().min() > 0
+
+
+def test_it_is_prose_and_not_code(corpus):
+    paragraphs = corpus.text.str.split("\n").explode()
+    assert not paragraphs.str.contains(r">>>|```|https?://|:math:|\.\. \w+::|`|\x00").any()
+    signs = paragraphs.str.contains(r"[=<>{}\[\]|\\^@$~#*]|\(\)|::")
+    assert signs.mean() < 0.06
+    words = corpus.text.str.findall(r"\S+").explode()
+    assert words.str.fullmatch(r"[(\"']*[A-Za-zÀ-ž'’./-]+[)\"'.,;:!?]*").mean() > 0.90
+    assert not paragraphs.str.contains(r"^(?:Parameters|Returns|Examples|Args|Notes):?$").any()
+
+
+def test_no_tests_nor_copies_of_other_projects(corpus):
+    assert not corpus.object.str.contains(r"\.tests?\.|externals|_vendored|\.models\.bert").any()
+
+
+def test_well_known_objects_are_there(corpus):
+    text = corpus.set_index("object").text
+    assert "principal component analysis" in text["sklearn.decomposition._pca.PCA"].lower()
+    assert "solve" in text["numpy.linalg._linalg.solve"].lower()
+    assert "absolute value" in text["torch.abs"].lower()
+
+
+def child(code, place, **variables):
+    environment = os.environ | {"COURSE_CACHE": str(place)} | variables
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+# Few libraries, so that a cold start is quick.
+SMALL = "from helpers import docs; docs.LIBRARIES = {'joblib': 'joblib', 'seaborn': 'seaborn'}\n"
+
+
+def test_the_libraries_are_read_and_not_imported(tmp_path):
+    code = SMALL.replace("'seaborn'}", "'seaborn', 'torch': 'torch', 'sklearn': 'scikit-learn'}")
+    code += (
+        "import sys; rows = docs._extract(); assert len(rows) > 1000, len(rows)\n"
+        "heavy = {'torch', 'joblib', 'seaborn', 'sklearn', 'matplotlib', 'numpy', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out, said = child(code, tmp_path).communicate()
+    assert out.strip() == "[]", out + said
+
+
+def test_two_notebooks_at_once_make_it_once(tmp_path):
+    code = SMALL + (
+        "made = []; make = docs._extract\n"
+        "docs._extract = lambda: made.append(1) or make()\n"
+        "import hashlib; text = docs.corpus().to_csv()\n"
+        "print(len(made), hashlib.sha256(text.encode()).hexdigest())"
+    )
+    both = [child(code, tmp_path), child(code, tmp_path)]
+    said = [process.communicate() for process in both]
+    assert [p.returncode for p in both] == [0, 0], said
+    made, text = zip(*(out.split() for out, _ in said), strict=True)
+    assert sorted(made) == ["0", "1"] and text[0] == text[1]
+    assert not list((tmp_path / "docs").glob(".part-*"))
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setattr(docs, "LIBRARIES", {"joblib": "joblib"})
+    return lambda: next((tmp_path / "docs").glob("*.parquet"))
+
+
+def test_read_from_the_cache_it_is_the_same(small, monkeypatch):
+    first = docs.corpus()
+    monkeypatch.setattr(docs, "_extract", lambda: pytest.fail("made a second time"))
+    pd.testing.assert_frame_equal(docs.corpus(), first)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[: len(data) // 2],
+    lambda data: b"",
+    lambda data: data[:2000] + bytes(b ^ 0xFF for b in data[2000:2100]) + data[2100:],
+], ids=["half written", "empty", "bytes turned over"])  # fmt: skip
+def test_a_damaged_file_is_made_again(small, damage):
+    first = docs.corpus()
+    whole = small().read_bytes()
+    small().write_bytes(damage(whole))
+    pd.testing.assert_frame_equal(docs.corpus(), first)
+    assert small().read_bytes() == whole
+
+
+def test_another_version_is_another_file(small, monkeypatch):
+    key = docs._key()
+    monkeypatch.setattr(docs, "VERSION", docs.VERSION + 1)
+    assert docs._key() != key
+    monkeypatch.setattr(docs.metadata, "version", lambda name: "9.9+cu130")
+    cuda = docs._key()
+    monkeypatch.setattr(docs.metadata, "version", lambda name: "9.9+cpu")
+    assert docs._key() == cuda != key
+
+
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(small, monkeypatch, tmp_path):
+    import pyarrow.parquet
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
+    with pytest.raises(OSError, match="no room on the disk for the documentation text") as e:
+        docs.corpus()
+    assert e.value.errno == errno.ENOSPC
+    assert not [f for f in (tmp_path / "docs").iterdir() if f.suffix != ".lock"]
+
+
+def test_a_library_that_is_missing_is_said_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(docs, "LIBRARIES", {"nowhere": "no-such-library"})
+    with pytest.raises(FileNotFoundError, match="no-such-library is missing; run: .* make setup"):
+        docs.corpus()
+
+
+def test_importing_it_is_light():
+    assert not re.search(r"^(import|from) (pandas|pyarrow|numpy|tqdm)", (ROOT / "helpers" / "docs.py").read_text(), re.M)  # fmt: skip

@@ -1,0 +1,87 @@
+"""Lesson 5: the losses against torch and sentence-transformers, and what its prose says of them."""
+
+import books
+import pytest
+import torch
+import torch.nn.functional as F
+from originals.test_originals import EYE, SCORES, TABLE
+
+from helpers.exercises import lesson05
+
+LESSON = next(p for p in books.LESSONS if p.name.startswith("05"))
+SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("05"))
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return books.definitions(
+        LESSON, "contrastive_loss", "symmetric_loss", "margin_loss", "triplet_loss", "gradient"
+    )
+
+
+@pytest.fixture
+def cosines():
+    torch.manual_seed(0)
+    a, b = (F.normalize(torch.randn(6, 16, dtype=torch.float64), dim=1) for _ in range(2))
+    return a @ b.T
+
+
+def test_published_losses_to_the_last_digits(lesson):
+    for (up, down), wanted in zip(
+        [(0, 0), (0.5, 0.02), (1.0, 0.04)], TABLE["contrastive_losses"]["value"], strict=True
+    ):
+        loss = lesson["contrastive_loss"](SCORES + up * EYE - down * (1 - EYE)).item()
+        assert abs(loss - wanted) < 1e-7
+
+
+def test_extra_columns_are_extra_wrong_answers(lesson, cosines):
+    wide = torch.cat([cosines, cosines[:, :2]], dim=1)
+    assert torch.allclose(lesson["contrastive_loss"](wide), F.cross_entropy(wide, torch.arange(6)))
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (0, 4), (4,), (1, 1)])
+def test_a_table_that_cannot_be_right_is_refused(lesson, shape):
+    with pytest.raises(ValueError, match="a row for each question"):
+        lesson["contrastive_loss"](torch.zeros(shape))
+
+
+def test_symmetric_loss_is_the_mean_of_both_directions(lesson, cosines):
+    target = torch.arange(6)
+    wanted = (F.cross_entropy(cosines, target) + F.cross_entropy(cosines.T, target)) / 2
+    assert torch.allclose(lesson["symmetric_loss"](cosines), wanted)
+    with pytest.raises(ValueError, match="as many questions as answers"):
+        lesson["symmetric_loss"](cosines[:, :3])
+
+
+def test_the_gradient_is_softmax_less_identity(lesson, cosines):
+    slope = lesson["gradient"](lesson["contrastive_loss"], cosines)
+    assert torch.allclose(slope, (cosines.softmax(1) - torch.eye(6)) / 6)
+
+
+def test_triplet_loss_is_torchs(lesson, cosines):
+    i, j = (~torch.eye(6, dtype=torch.bool)).nonzero().T
+    distances = 1 - cosines  # torch asks for distances: the right answer's and the wrong one's
+    wanted = F.margin_ranking_loss(distances[i, j], distances[i, i], torch.ones(30), margin=0.2)
+    assert torch.allclose(lesson["triplet_loss"](cosines.float()), wanted.float())
+
+
+def test_margin_loss_is_the_published_formula_cell_by_cell(lesson, cosines):
+    cells = [(1 - s) ** 2 if i == j else max(0, s - 0.3) ** 2
+             for i, row in enumerate(cosines.tolist()) for j, s in enumerate(row)]  # fmt: skip
+    assert lesson["margin_loss"](cosines).item() == pytest.approx(sum(cells) / 36)
+
+
+def test_only_the_margin_loss_sees_the_height_of_a_cosine(lesson, cosines):
+    assert torch.allclose(lesson["triplet_loss"](cosines + 0.3), lesson["triplet_loss"](cosines))
+    assert not torch.allclose(lesson["margin_loss"](cosines + 0.3), lesson["margin_loss"](cosines))
+
+
+def test_the_worked_answers_are_right_and_the_blanks_are_not(capsys):
+    for name in ("by_hand", "symmetric_gradient", "without_twins"):
+        check = getattr(lesson05, name)
+        check(books.definitions(SOLUTIONS, name)[name])
+        assert capsys.readouterr().out.startswith("Right:"), name
+        check(lambda *_: ...)
+        assert capsys.readouterr().out.startswith("Not yet written:"), name
+        check(lambda *_: torch.tensor(0.0))
+        assert capsys.readouterr().out.startswith("Not yet:"), name

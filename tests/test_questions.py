@@ -1,0 +1,105 @@
+"""What the question-answer recipes train on: blocks held out, and nothing of the lessons' inputs."""
+
+import re
+import string
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_data import PUBLISHED_INPUTS
+
+from helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "models" / "recipes"))
+
+import cross_encoder
+import dpr
+import questions
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """6,000 rows in articles of 30, two questions to a sentence, some near the lessons' inputs."""
+    lines = ["question\tanswer"]
+    for i in range(6000):
+        place = ["peru", "france", "kenya", "madrid", "mount everest"][i % 5] if i % 50 < 5 else "x"
+        lines.append(f"question {i} of {place}?\tsentence {i // 2} of article {i // 30}.")
+    file = tmp_path / "pairs.tsv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_blocks_are_held_out_with_their_articles(pairs):
+    parts = questions.split(pairs)
+    held_out = [row for part in ("dev", "test") for block in parts[part] for row in block]
+    assert len(parts["test"]) == 4 and len(held_out) == 6 * questions.BLOCK
+    articles = [{a.split()[-1] for _, a in rows} for rows in (parts["train"], held_out)]
+    assert not articles[0] & articles[1]
+    assert len(parts["train"]) > 2500 and len(set(held_out)) == len(held_out)
+
+
+def test_rows_near_the_lessons_inputs_are_left_out(pairs):
+    text = " ".join(q for q, _ in questions.split(pairs)["train"])
+    assert "peru" in text and not re.search("france|madrid|everest", text)
+
+
+def test_the_table_of_facts():
+    kinds = questions.exchanges()
+    assert len(kinds) >= 30
+    for kind, (frames, facts) in kinds.items():
+        assert len(facts) >= 8 and len({s for s, _ in facts}) == len(facts), kind
+        for asked, answer in frames:
+            fields = [[f for _, f, _, _ in string.Formatter().parse(t) if f] for t in (asked, answer)]
+            assert fields[0] == ["s"] and sorted(fields[1]) == ["o", "s"], (asked, answer)
+
+
+def test_no_published_input_is_trained_on():
+    tables = [(ROOT / "models" / "recipes" / f"exchange_{t}.tsv").read_text() for t in ("facts", "kinds")]
+    text = " ".join([*tables, *(" ".join(row) for row in questions.course_rows())]).lower()
+    for words in PUBLISHED_INPUTS:
+        assert words not in text, words
+    assert not re.search(r"\b(france|germany|spain|paris|berlin|madrid)\b", text)
+
+
+def test_an_example_has_one_answer_and_seven_others():
+    rng = np.random.default_rng(0)
+    rows = [(f"q{i}", f"a{i // 2}") for i in range(40)]
+    passages = questions.unique(a for _, a in rows)
+    misses = [([(i // 2 + 1) % 20, 3], [5, 6], [7]) for i in range(40)]
+    for i in range(40):
+        asked, texts = cross_encoder.article_example(i, rows, passages, misses, rng)
+        assert asked == f"q{i}" and texts[0] == rows[i][1] and len(texts) == 8
+    kinds = questions.exchanges()
+    for _ in range(200):
+        asked, (right, *wrong) = cross_encoder.exchange_example(kinds, rng)
+        assert len(wrong) == 7 and right not in wrong, (asked, right)
+
+
+def test_bm25_finds_the_words():
+    passages = ["the cat sat", "a dog barked loudly", "rain fell on the harbour"]
+    near = questions.bm25_near(["who barked", "harbour rain"], passages, 2)
+    assert near[0][0] == 1 and near[1][0] == 2
+
+
+def test_the_loss_of_dpr_is_cross_entropy_and_spares_right_answers():
+    torch.manual_seed(0)
+    q, a, h, e = (torch.nn.functional.normalize(torch.randn(3, 8), dim=1) for _ in range(4))
+    own, texts = ["x", "y", "z"], ["x", "y", "z", "y", "n", "m"]
+    found = dpr.loss_of(q, a, h, e, own, texts, 20.0)
+    scores = 20 * q @ torch.cat([a, h, e]).T
+    scores[1, 3] = -1e4  # the near miss "y" is the second question's own answer
+    wanted = torch.nn.functional.cross_entropy(scores, torch.arange(3))
+    assert torch.allclose(found, wanted)
+
+
+def test_a_batch_of_dpr_holds_neighbours_and_no_sentence_twice():
+    rows = [(f"q{i}", f"a{i // 2}") for i in range(400)]
+    passages = questions.unique(a for _, a in rows)
+    misses = [([(i // 2 + 1) % 200], [(i // 2 + 2) % 200], []) for i in range(400)]
+    stream = dpr.batches(rows, passages, misses, 48, 4, np.random.default_rng(0))
+    for _ in range(5):
+        asked, answers, hard = next(stream)
+        assert len(asked) == len(answers) == len(hard) and len(set(answers)) == len(answers)
+        numbers = sorted(int(a[1:]) for a in answers)
+        assert min(np.diff(numbers)) == 1

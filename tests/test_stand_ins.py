@@ -1,0 +1,112 @@
+"""Stand-ins become whole folders at first use: once, in one step, or not at all."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from helpers import ROOT, models, stand_ins
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+BERT = "bert-base-uncased"
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("COURSE_MODELS", "bundled")
+    return tmp_path
+
+
+def low_rank(base, folder, **options):
+    """A random adapter of rank 2 on `base`, saved as a recipe saves it, and the wanted output."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    targets = ["query", "key", "value", "dense"]
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=targets, **options)).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    model.save_pretrained(folder)
+    return model
+
+
+def test_two_notebooks_at_once_make_one_folder(empty_cache):
+    code = f"from helpers import models; print(models.path({BERT!r}, quiet=True))"
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE,
+                             text=True, env=os.environ) for _ in range(2)]  # fmt: skip
+    said = {p.communicate()[0] for p in both}
+    assert len(said) == 1 and all(p.returncode == 0 for p in both)
+    folders = [f for f in (empty_cache / "models").iterdir() if f.is_dir()]
+    assert len(folders) == 1 and (folders[0] / "model.safetensors").exists()
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(empty_cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(stand_ins.MAKERS, "raw-bert", full)
+    with pytest.raises(OSError, match=r"no room on the disk to unpack bert-base.*run the cell again"):
+        models.path(BERT, quiet=True)
+    assert [f for f in (empty_cache / "models").iterdir() if f.is_dir()] == []
+
+
+def test_half_made_is_not_taken_for_whole(empty_cache):
+    (empty_cache / "models" / ".part-killed").mkdir(parents=True)
+    assert (models.path(BERT, quiet=True) / "model.safetensors").exists()
+
+
+def test_a_newer_stand_in_is_a_new_folder(empty_cache, tmp_path):
+    minilm = models.path(MINILM, quiet=True)
+    shipped = tmp_path / "shipped"
+    shutil.copytree(models.BUNDLED / BERT, shipped)
+    first = stand_ins.whole(BERT, "raw-bert", shipped, minilm)
+    config = json.loads((shipped / "config.json").read_text())
+    (shipped / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.1}))
+    assert stand_ins.whole(BERT, "raw-bert", shipped, minilm) != first
+
+
+def test_raw_bert_opens_whole(empty_cache):
+    from transformers import AutoTokenizer, BertForMaskedLM
+
+    folder = models.path(BERT, quiet=True)
+    model, info = BertForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and model.dtype == torch.float32
+    assert AutoTokenizer.from_pretrained(folder).vocab_size == 30522
+
+
+def test_a_cross_encoder_is_the_adapter_merged(empty_cache, tmp_path):
+    from sentence_transformers import CrossEncoder
+    from transformers import BertForSequenceClassification
+
+    minilm = models.path(MINILM, quiet=True)
+    base = BertForSequenceClassification.from_pretrained(minilm, num_labels=1, dtype="float32")
+    wanted = low_rank(base, tmp_path / "a", task_type="SEQ_CLS", modules_to_save=["classifier"])
+    made = stand_ins.whole("x/y", "cross-encoder", tmp_path / "a", minilm)
+    opened = CrossEncoder(str(made), device="cpu", activation_fn=torch.nn.Identity())
+    pairs = [("who?", "The baker."), ("where is it?", "It lies on the table, under a cloth.")]
+    batch = opened.tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.allclose(torch.tensor(opened.predict(pairs)), wanted(**batch).logits[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("tower", ["question", "ctx"])
+def test_a_dpr_tower_is_the_adapter_merged(empty_cache, tmp_path, tower):
+    from transformers import AutoTokenizer, BertModel, DPRContextEncoder, DPRQuestionEncoder
+
+    minilm = models.path(MINILM, quiet=True)
+    base = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
+    wanted = low_rank(base, tmp_path / "a")
+    made = stand_ins.whole(f"f/{tower}", f"dpr-{tower}", tmp_path / "a", minilm)
+    kind = DPRQuestionEncoder if tower == "question" else DPRContextEncoder
+    opened = kind.from_pretrained(made).eval()
+    batch = AutoTokenizer.from_pretrained(made)(["one two", "three"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        cls = wanted(**batch).last_hidden_state[:, 0]
+        assert torch.allclose(opened(**batch).pooler_output, cls, atol=1e-5)
