@@ -72,6 +72,7 @@ def tiny_cross_encoder(folder, name="cross-encoder/ms-marco-MiniLM-L-6-v2"):
 ORIGINALS = {
     "01": [tiny_glove],
     "02": [tiny_glove, tiny_bert],
+    "03": [tiny_cross_encoder],
 }
 
 

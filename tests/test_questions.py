@@ -68,12 +68,44 @@ def test_an_example_has_one_answer_and_seven_others():
     passages = questions.unique(a for _, a in rows)
     misses = [([(i // 2 + 1) % 20, 3], [5, 6], [7]) for i in range(40)]
     for i in range(40):
-        asked, texts = cross_encoder.article_example(i, rows, passages, misses, rng)
+        asked, texts, wrong = cross_encoder.article_example(i, rows, passages, misses, rng)
         assert asked == f"q{i}" and texts[0] == rows[i][1] and len(texts) == 8
+        assert [asked if w < 0 else passages[w] for w in wrong] == texts[1:]
     kinds = questions.exchanges()
     for _ in range(200):
         asked, (right, *wrong) = cross_encoder.exchange_example(kinds, rng)
         assert len(wrong) == 7 and right not in wrong, (asked, right)
+
+
+def test_a_question_as_typed_keeps_its_words_of_content():
+    rng = np.random.default_rng(0)
+    asked = "what is the capital of peru?"
+    assert {cross_encoder.as_typed(asked, rng) for _ in range(60)} == {asked, "capital peru"}
+    assert cross_encoder.as_typed("who is she?", rng) == "who is she?"
+
+
+def test_a_part_of_the_target_is_minilms_opinion():
+    asked = np.eye(4, dtype="f")[:1]
+    passages = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0], [0, 1, 0, 0]], dtype="f")
+    batch = [("q", ["a"] * 8, 0, [1, 2, -1, 2, 2, 2, 2]), ("fact", ["b"] * 8, None, None)]
+    wanted = cross_encoder.targets(batch, asked, {"own": [0], "all": passages}, 0.3)
+    minilm = torch.tensor([20.0, 12, 0, -180, 0, 0, 0, 0]).softmax(0)
+    assert torch.allclose(wanted[0], 0.7 * torch.eye(8)[0] + 0.3 * minilm)
+    assert wanted[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_the_groups_are_drawn_by_their_shares():
+    rows = [(f"q{i}", f"a{i}") for i in range(40)]
+    passages = [a for _, a in rows]
+    misses = [([(i + 1) % 40], [(i + 2) % 40], []) for i in range(40)]
+    groups = [(0.5, np.arange(30)), (0.3, np.arange(30, 38))]
+    stream = cross_encoder.batches(
+        groups, rows, passages, misses, questions.exchanges(), 100, np.random.default_rng(0)
+    )
+    drawn = [i for _ in range(5) for _, _, i, _ in next(stream)]
+    assert 0.43 < sum(i is not None and i < 30 for i in drawn) / 500 < 0.57
+    assert 0.14 < sum(i is None for i in drawn) / 500 < 0.26
+    assert not {38, 39} & set(drawn)
 
 
 def test_bm25_finds_the_words():

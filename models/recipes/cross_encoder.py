@@ -5,9 +5,11 @@
 A question stands beside its answer and seven passages that do not answer it: near misses by
 BM25 and by MiniLM, other sentences of the same article, a sentence drawn at random, the question
 itself, and facts of more than forty kinds in which one thing is exchanged
-(exchange_kinds.tsv, exchange_facts.tsv). Two losses are added: cross-entropy over the eight
-passages of a question (rank the answer first) and binary cross-entropy over all passages (so that
-the sigmoid of a score means something by itself). After Hu and colleagues, "LoRA" (2021), with
+(exchange_kinds.tsv, exchange_facts.tsv). Some questions are cut down to the words that one types
+into a search box. Two losses are added: cross-entropy over the eight passages of a question (rank
+the answer first; a part of the target is MiniLM's own opinion of the eight, so that what MiniLM
+knows of the world outside these questions is not unlearnt) and binary cross-entropy over all
+passages (so that the sigmoid of a score means something by itself). After Hu and colleagues, "LoRA" (2021), with
 the library peft. Runs on a CPU or a GPU as found; stop it with the keyboard and start it again,
 and it goes on after the last saved step.
 """
@@ -29,21 +31,39 @@ from helpers import models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 NEGATIVES = 7
+FUNCTION_WORDS = set(
+    "what which who whom whose when where why how is are was were be been do does did has have had "
+    "the a an of in on at to for by from that this it its there can could will would".split()
+)
+
+
+def as_typed(question, rng):
+    """The question, or (three times in ten) what is left of it in a search box.
+
+    >>> as_typed("what is the capital of peru?", np.random.default_rng(2))
+    'capital peru'
+    """
+    if rng.random() > 0.3:
+        return question
+    words = [w for w in question.rstrip("?. ").split() if w.lower() not in FUNCTION_WORDS]
+    return " ".join(words) if len(words) > 1 else question
 
 
 def article_example(i, rows, passages, misses, rng):
-    """(question, [answer, seven wrong passages]) for row i of the pairs."""
+    """(question, eight passages with the answer first, their numbers or -1 for the echo)."""
     question, answer = rows[i]
     by_words, by_meaning, beside = misses[i]
     wrong = []
     for pool, n in ((by_words, 2), (by_meaning, 2), (beside, 2)):
-        wrong += list(rng.choice(pool, min(n, len(pool)), replace=False))
-    texts = [passages[w] for w in questions.unique(wrong)]
+        wrong += [int(w) for w in rng.choice(pool, min(n, len(pool)), replace=False)]
+    wrong = questions.unique(wrong)
+    texts = [passages[w] for w in wrong]
     if rng.random() < 0.15:
-        texts.append(question)
+        wrong, texts = [*wrong, -1], [*texts, question]
     while len(texts) < NEGATIVES:
-        texts.append(passages[rng.integers(len(passages))])
-    return question, [answer, *texts[:NEGATIVES]]
+        wrong.append(int(rng.integers(len(passages))))
+        texts.append(passages[wrong[-1]])
+    return as_typed(question, rng), [answer, *texts[:NEGATIVES]], wrong[:NEGATIVES]
 
 
 def exchange_example(kinds, rng):
@@ -65,15 +85,47 @@ def exchange_example(kinds, rng):
     return asked, [say(subject, thing), *wrong]
 
 
-def batches(rows, passages, misses, kinds, size, share, rng):
-    """Endless lists of `size` examples, `share` of them from the table of facts."""
+def batches(groups, rows, passages, misses, kinds, size, rng):
+    """Endless lists of `size` examples (question, eight passages, row, their numbers).
+
+    groups: [(share, numbers of rows), ...]; what the shares leave of 1 is for the table of facts,
+    whose examples have None for the last two.
+    """
+    orders = [iter(()) for _ in groups]
+
+    def one():
+        dice = rng.random()
+        for k, (share, members) in enumerate(groups):
+            if dice < share:
+                i = next(orders[k], None)
+                if i is None:
+                    orders[k] = iter(rng.permutation(members))
+                    i = next(orders[k])
+                asked, texts, wrong = article_example(i, rows, passages, misses, rng)
+                return asked, texts, i, wrong
+            dice -= share
+        return *exchange_example(kinds, rng), None, None
+
     while True:
-        for chosen in np.array_split(rng.permutation(len(rows)), len(rows) // size):
-            yield [
-                exchange_example(kinds, rng) if rng.random() < share
-                else article_example(i, rows, passages, misses, rng)
-                for i in chosen
-            ]  # fmt: skip
+        yield [one() for _ in range(size)]
+
+
+def targets(batch, asked, answered, part):
+    """What the softmax over eight passages should be: (n, 8), each row adding up to 1.
+
+    1 for the answer, less `part`, which is shared out as MiniLM would (softmax of 20 x cosine;
+    an echo gets nothing). asked: unit vectors of the rows' questions; answered: of the rows'
+    answers in `own`, and of all passages in `all`.
+    """
+    wanted = torch.zeros(len(batch), 1 + NEGATIVES)
+    wanted[:, 0] = 1
+    for row, (_, _, i, wrong) in zip(wanted, batch, strict=True):
+        if i is not None:
+            numbers = [answered["own"][i], *wrong]
+            cosines = torch.from_numpy(answered["all"][numbers] @ asked[i])
+            cosines[torch.tensor(numbers) < 0] = -9
+            row.mul_(1 - part).add_(part * (20 * cosines).softmax(0))
+    return wanted
 
 
 def build(rank):
@@ -81,7 +133,7 @@ def build(rank):
         models.path(MINILM, quiet=True), num_labels=1, dtype=torch.float32
     )
     config = LoraConfig(
-        task_type="SEQ_CLS", r=rank, lora_alpha=2 * rank, lora_dropout=0.0,
+        task_type="SEQ_CLS", r=rank, lora_alpha=rank, lora_dropout=0.0,
         target_modules=["query", "key", "value", "dense"], modules_to_save=["classifier"],
     )  # fmt: skip
     return get_peft_model(base, config)
@@ -127,10 +179,12 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--rank", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=8, help="questions a step")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--share", type=float, default=0.2, help="of examples with exchanged facts")
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--facts", type=float, default=0.15, help="share of exchanged facts")
+    parser.add_argument("--course", type=float, default=0.2, help="share of the course's own rows")
+    parser.add_argument("--minilm", type=float, default=0.3, help="MiniLM's part of the target")
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -143,6 +197,14 @@ def main():
     rows = parts["train"] + questions.course_rows()
     passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
     print(f"{len(rows):,} training questions, {len(passages):,} passages; {device}", flush=True)
+    first = len(parts["train"])  # the course's rows stand behind; its last hundred are for measuring
+    groups = [(1 - args.course - args.facts, np.arange(first)),
+              (args.course, np.arange(first, len(rows) - 100))]  # fmt: skip
+    blocks = {"dev": parts["dev"], "course": [rows[-100:]]}
+    asked = questions.kept(args.work / "asked.npy", [q for q, _ in rows])
+    number = {p: n for n, p in enumerate(passages)}
+    answered = {"own": [number[a] for _, a in rows],
+                "all": questions.kept(args.work / "passages.npy", passages)}  # fmt: skip
 
     model = build(args.rank).to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -154,7 +216,7 @@ def main():
         set_peft_model_state_dict(model, saved)
         optimizer.load_state_dict(torch.load(args.work / "adam", weights_only=True))
         print(f"going on after step {step}")
-    stream = batches(rows, passages, misses, questions.exchanges(), args.batch, args.share,
+    stream = batches(groups, rows, passages, misses, questions.exchanges(), args.batch,
                      np.random.default_rng((args.seed, step)))  # fmt: skip
     running = None
 
@@ -162,10 +224,10 @@ def main():
         weights = {k: v.contiguous().cpu() for k, v in get_peft_model_state_dict(model).items()}
         save_file(weights | {"step": torch.tensor(step), "spent": torch.tensor(spent)}, state)
         torch.save(optimizer.state_dict(), args.work / "adam")
-        found = mrr(model, tokenizer, parts["dev"], device)
+        found = {name: f"{mrr(model, tokenizer, b, device):.4f}" for name, b in blocks.items()}
         with log.open("a") as out:
-            out.write(f"{step}\t{spent:.0f}\t{running:.4f}\t{found:.4f}\n")
-        bar.set_postfix(dev_mrr=f"{found:.3f}")
+            out.write("\t".join([str(step), f"{spent:.0f}", f"{running:.4f}", *found.values()]) + "\n")
+        bar.set_postfix(found)
         export(model, args.out)
 
     bar = tqdm(total=args.steps, initial=step)
@@ -173,13 +235,15 @@ def main():
         begin = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 100) * (1 - step / args.steps)
-        pairs = [(q, p) for q, texts in next(stream) for p in texts]
+        batch = next(stream)
         with cast(device, kind):
+            pairs = [(q, p) for q, texts, _, _ in batch for p in texts]
             s = scores(model, tokenizer, pairs, device).view(-1, 1 + NEGATIVES)
-        first = torch.zeros(len(s), dtype=torch.long, device=device)
-        right = torch.nn.functional.one_hot(first, 1 + NEGATIVES).float()
-        loss = torch.nn.functional.cross_entropy(s, first)
-        loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(
+        wanted = targets(batch, asked, answered, args.minilm).to(device)
+        right = torch.zeros_like(s)
+        right[:, 0] = 1
+        loss = torch.nn.functional.cross_entropy(s, wanted)
+        loss = loss + 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(
             s, right, pos_weight=torch.tensor(3.0, device=device)
         )
         optimizer.zero_grad()

@@ -82,6 +82,15 @@ def vectors(texts, quiet=False):
     )
 
 
+def kept(file, texts):
+    """`vectors(texts)`, kept in `file`."""
+    if not file.exists():
+        part = file.with_suffix(".part.npy")
+        np.save(part, vectors(texts))
+        part.rename(file)
+    return np.load(file)
+
+
 def minilm_near(questions, passages, k):
     """For each question the numbers of its k nearest passages by MiniLM's cosine: (n, k)."""
     q, p = vectors(questions), vectors(passages)
