@@ -15,6 +15,7 @@ def test_importing_helpers_loads_nothing_heavy():
     code = (
         "import sys\nimport helpers, helpers.models, helpers.data, helpers.figures\n"
         "import helpers.exercises.lesson01, helpers.hub, helpers.stand_ins, helpers.docs\n"
+        "import helpers.pooling\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'gensim', 'matplotlib',\n"
         "         'seaborn', 'pandas', 'sklearn', 'datasets', 'scipy', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -24,7 +25,8 @@ def test_importing_helpers_loads_nothing_heavy():
 
 
 def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
-    order = ["hub", "stand_ins", "models", "data", "docs", "figures", "exercises"]
+    order = ["hub", "stand_ins", "models", "data", "docs", "figures", "pooling", "training",
+             "exercises"]
     modules = {f.relative_to(ROOT / "helpers").parts[0].removesuffix(".py"): [] for f in
                (ROOT / "helpers").rglob("*.py") if f.parent != ROOT / "helpers" or f.stem != "__init__"}  # fmt: skip
     assert set(modules) <= set(order), "place the new module in `order`, after what it imports"

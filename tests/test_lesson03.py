@@ -86,7 +86,11 @@ def test_reciprocal_ranks_are_those_of_sklearn(lesson):
 def test_the_worked_answers_are_right_and_the_blanks_are_not(opened, capsys):
     space = books.definitions(SOLUTION, "relevance", "rerank", "break_even")
     space.update(opened, np=np, torch=torch)
-    checks = {"relevance": (opened["cross"],), "rerank": (opened["cross"], opened["minilm"]), "break_even": ()}
+    checks = {
+        "relevance": (opened["cross"],),
+        "rerank": (opened["cross"], opened["minilm"]),
+        "break_even": (),
+    }
     for name, needs in checks.items():
         check = getattr(lesson03, name)
         check(space[name], *needs)

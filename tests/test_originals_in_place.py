@@ -68,11 +68,41 @@ def tiny_cross_encoder(folder, name="cross-encoder/ms-marco-MiniLM-L-6-v2"):
         shutil.copy(minilm / file, place / file)
 
 
+def tiny_dpr(folder):
+    """The publisher's files, as they lie after the download: safetensors in place of the pickle,
+    with the pooler and the position numbers that old checkpoints carry; the passage encoder
+    comes without tokenizer_config.json. 3 random layers of 48, the vocabulary of BERT."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import DPRConfig, DPRContextEncoder, DPRQuestionEncoder
+
+    minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
+    for tower, model in (("question", DPRQuestionEncoder), ("ctx", DPRContextEncoder)):
+        torch.manual_seed(0)
+        config = DPRConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
+                           intermediate_size=96)  # fmt: skip
+        place = folder / f"facebook/dpr-{tower}_encoder-multiset-base"
+        model(config).save_pretrained(place)
+        bert = f"{tower}_encoder.bert_model"
+        weights = load_file(place / "model.safetensors") | {
+            f"{bert}.embeddings.position_ids": torch.arange(512)[None],
+            f"{bert}.pooler.dense.weight": torch.zeros(48, 48),
+            f"{bert}.pooler.dense.bias": torch.zeros(48),
+        }
+        save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+        for file in ("tokenizer.json", "vocab.txt"):
+            shutil.copy(minilm / file, place / file)
+        if tower == "question":
+            (place / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+
+
 # lesson -> what its originals are made by; each is called with the folder of originals
 ORIGINALS = {
     "01": [tiny_glove],
     "02": [tiny_glove, tiny_bert],
     "03": [tiny_cross_encoder],
+    "04": [tiny_glove, tiny_bert],
+    "07": [tiny_dpr, tiny_bert],
 }
 
 

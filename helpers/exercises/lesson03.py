@@ -24,7 +24,10 @@ def relevance(relevance: Callable, cross: "CrossEncoder") -> None:
     import torch
 
     cases = {
-        "('Who looks after the bees?', 'A beekeeper looks after the bees.')": (QUESTION, PASSAGES[1]),
+        "('Who looks after the bees?', 'A beekeeper looks after the bees.')": (
+            QUESTION,
+            PASSAGES[1],
+        ),
         "the two the other way round (question first, segment id 0)": (PASSAGES[1], QUESTION),
         "a long passage": (QUESTION, " ".join(PASSAGES)),
         "'Why?' and 'Because.'": ("Why?", "Because."),

@@ -1,0 +1,118 @@
+"""Checks of lesson 4; the judges are sentence-transformers and scikit-learn."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from helpers.exercises import judge
+
+if TYPE_CHECKING:
+    import numpy
+
+
+def mean_of_words(mean_of_words: Callable) -> None:
+    """mean_of_words(token_vectors, mask) -> (batch, dim); the judge is the module Pooling on
+    each row, cut by hand to its words."""
+    import torch
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(-9, 10, (3, 6, 2), generator=draw).float()
+    cases = {
+        "one row of [CLS], one word, [SEP]": (tokens[:1, :3], [3]),
+        "two rows without padding": (tokens[:2], [6, 6]),
+        "rows of 6, 4 and 3 real tokens": (tokens, [6, 4, 3]),
+    }
+    pooling = Pooling(2, pooling_mode="mean")
+
+    def library(vectors, lengths):
+        rows = [row[None, 1 : length - 1] for row, length in zip(vectors, lengths, strict=True)]
+        features = [{"token_embeddings": r, "attention_mask": torch.ones(r.shape[:2])} for r in rows]
+        return torch.cat([pooling(f)["sentence_embedding"] for f in features])
+
+    def answer(name):
+        vectors, lengths = cases[name]
+        mask = (torch.arange(vectors.shape[1])[None] < torch.tensor(lengths)[:, None]).long()
+        return mean_of_words(vectors.clone(), mask)
+
+    wanted = {name: library(*case) for name, case in cases.items()}
+    judge(answer, wanted, "mean_of_words", _same_table, _table)
+
+
+def mean_cosine(mean_cosine: Callable) -> None:
+    """mean_cosine(vectors) -> number; the judge is scikit-learn's cosine_similarity."""
+    import numpy as np
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    draw = np.random.default_rng(0)
+    cases = {
+        "[[1, 0], [1, 0], [0, 1]]": np.array([[1.0, 0], [1, 0], [0, 1]]),
+        "[[1, 0], [0, 5]] (length must not matter)": np.array([[1.0, 0], [0, 5]]),
+        "two opposite rows": np.array([[1.0, 2], [-1, -2]]),
+        "50 rows in a narrow cone": draw.normal(size=(50, 8)) + 2,
+        "20,000 rows of float32": (draw.normal(size=(20_000, 4)) + 1).astype("f"),
+    }
+
+    def library(vectors):
+        rows = vectors[:2000] if len(vectors) > 2000 else vectors
+        off = ~np.eye(len(rows), dtype=bool)
+        if len(vectors) == len(rows):
+            return float(cosine_similarity(rows)[off].mean())
+        total = sum(cosine_similarity(vectors[i : i + 500], vectors).sum(dtype="d")
+                    for i in range(0, len(vectors), 500))  # fmt: skip
+        return float((total - len(vectors)) / (len(vectors) * (len(vectors) - 1)))
+
+    wanted = {name: library(vectors) for name, vectors in cases.items()}
+    judge(lambda name: mean_cosine(cases[name].copy()), wanted, "mean_cosine", _close, _number)
+
+
+def without_top(without_top: Callable) -> None:
+    """without_top(vectors, k) -> array of the same shape; the judge is scikit-learn's PCA."""
+    import numpy as np
+    from sklearn.decomposition import PCA
+
+    vectors = np.random.default_rng(0).normal(size=(40, 6)) * [9, 5, 3, 2, 1, 1] + 4
+    line = np.array([[0.0, 1], [2, 1], [4, 4]])
+    cases = {
+        "[[0, 1], [2, 1], [4, 4]], k = 0": (line, 0),
+        "[[0, 1], [2, 1], [4, 4]], k = 1": (line, 1),
+        "40 vectors of 6 numbers, k = 2": (vectors, 2),
+        "40 vectors of 6 numbers, k = 5": (vectors, 5),
+    }
+
+    def library(vectors, k):
+        if k == 0:
+            return vectors - vectors.mean(axis=0)
+        top = PCA(n_components=k).fit(vectors)
+        return vectors - top.inverse_transform(top.transform(vectors))
+
+    wanted = {name: library(*case) for name, case in cases.items()}
+    judge(lambda name: without_top(cases[name][0].copy(), cases[name][1]), wanted, "without_top",
+          _same_table, _table)  # fmt: skip
+
+
+def _close(got: object, expected: float) -> bool:
+    return abs(float(got) - expected) <= 1e-4
+
+
+def _number(value: object) -> str:
+    return f"{float(value):.4f}"
+
+
+def _array(value: object) -> "numpy.ndarray":
+    import numpy as np
+
+    return np.asarray(value.detach() if hasattr(value, "detach") else value, dtype=float)
+
+
+def _same_table(got: object, expected: object) -> bool:
+    import numpy as np
+
+    got, expected = _array(got), _array(expected)
+    if got.shape != expected.shape:
+        raise ValueError(f"its shape is {got.shape}, not {expected.shape}")
+    return np.allclose(got, expected, atol=1e-4)
+
+
+def _table(value: object) -> str:
+    rows = [" ".join(f"{x:.2f}" for x in row) for row in _array(value)[:3]]
+    return "[" + ", ".join(f"[{row}]" for row in rows) + (", ...]" if len(_array(value)) > 3 else "]")

@@ -1,0 +1,293 @@
+"""Lesson 7: its measures against scikit-learn and scipy, its index, its search, its checks, and
+what its prose says of the stand-in for DPR."""
+
+import functools
+import json
+
+import books
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn.functional import normalize
+
+from helpers import data, models
+from helpers.exercises import lesson07
+
+LESSON = next(p for p in books.LESSONS if p.name.startswith("07"))
+SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("07"))
+TOWERS = ("facebook/dpr-question_encoder-multiset-base", "facebook/dpr-ctx_encoder-multiset-base")
+QUESTION = "What is the tallest mountain in the world?"
+
+
+@functools.cache
+def towers():
+    """The stand-ins: question encoder, its tokenizer, passage encoder, its tokenizer."""
+    from transformers import (
+        DPRContextEncoder,
+        DPRContextEncoderTokenizer,
+        DPRQuestionEncoder,
+        DPRQuestionEncoderTokenizer,
+    )
+
+    found = []
+    for name, model, tokenizer in [(TOWERS[0], DPRQuestionEncoder, DPRQuestionEncoderTokenizer),
+                                   (TOWERS[1], DPRContextEncoder, DPRContextEncoderTokenizer)]:  # fmt: skip
+        folder = models.path(name, quiet=True)
+        found += [model.from_pretrained(folder).eval(), tokenizer.from_pretrained(folder)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    space = books.definitions(
+        LESSON, "encode_questions", "in_batches", "ingest", "search", "ask", "ranks", "bm25_scores",
+        "interval", "first", "end_with_stop",
+    )  # fmt: skip
+    names = ("question_encoder", "question_tokenizer", "context_encoder", "context_tokenizer")
+    space |= dict(zip(names, towers(), strict=True)) | {"longest": 512, "tqdm": lambda x, **_: x}
+    space |= {"settings": {"stopwords": "en", "show_progress": False}}
+    return space
+
+
+@pytest.fixture
+def library(lesson, tmp_path):
+    texts = ["The barometer was invented by Torricelli.", "Rice boils for 12 minutes.", QUESTION,
+             "The tallest mountain in the world is Mount Everest."]  # fmt: skip
+    file = tmp_path / "library.safetensors"
+    lesson["ingest"](texts, file)
+    return texts, file
+
+
+@pytest.fixture
+def scores():
+    table = np.random.default_rng(0).normal(size=(60, 80)).round(1)  # rounded: ties occur
+    return table, np.arange(60) + 20
+
+
+def test_ranks_and_measures_are_scikit_learns(lesson, scores):
+    from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score
+
+    table, right = scores
+    found = lesson["measures"](table, right)
+    relevant = np.zeros_like(table)
+    relevant[np.arange(60), right] = 1
+    assert found["MRR"] == pytest.approx(label_ranking_average_precision_score(relevant, table))
+    for k in (1, 10):
+        untied = table + 1e-6 * np.arange(80)[None]  # no ties: scikit-learn breaks them by place
+        wanted = top_k_accuracy_score(right, untied, k=k, labels=np.arange(80))
+        assert lesson["measures"](untied, right)[f"recall@{k}"] == pytest.approx(wanted)
+
+
+def test_a_model_that_knows_nothing_gets_nothing(lesson):
+    flat = lesson["measures"](np.ones((30, 50)), np.arange(30), np.arange(30) + 10)
+    assert flat["recall@1"] == flat["recall@10"] == flat["echo rate"] == 0
+    assert flat["MRR"] == pytest.approx(1 / 50)
+
+
+def test_measures_agree_with_those_of_lesson_6(lesson):
+    from helpers import training
+
+    torch.manual_seed(0)
+    questions, passages = torch.randn(40, 8), torch.randn(90, 8)
+    theirs = training.measures(training.ranks(questions, passages))
+    ours = lesson["measures"]((questions @ passages.T).numpy(), np.arange(40))
+    assert all(ours[name] == pytest.approx(theirs[name]) for name in theirs)
+
+
+def test_the_interval_is_scipys(lesson):
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(1).integers(-1, 2, 300)
+    wanted = bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=2)
+    assert lesson["interval"](values) == pytest.approx(list(wanted.confidence_interval), abs=0.01)
+
+
+def test_batches_change_nothing(lesson):
+    texts = [*data.qa_pairs(part="test")["question"][:20], "a", "a longer one, " * 20]
+    alone = torch.cat([lesson["encode_passages"]([text]) for text in texts])
+    together = lesson["in_batches"](lesson["encode_passages"], texts, size=4)
+    assert torch.allclose(alone, together, atol=1e-5)
+    with pytest.raises(ValueError, match="text 2 of 3 is empty"):
+        lesson["in_batches"](lesson["encode_passages"], ["a", " ", "b"])
+
+
+def test_pooler_output_is_the_cls_vector():
+    for encoder, tokenizer in (towers()[:2], towers()[2:]):
+        batch = tokenizer(QUESTION, return_tensors="pt")
+        with torch.no_grad():
+            out = encoder(**batch, output_hidden_states=True)
+        assert torch.allclose(out.pooler_output, out.hidden_states[-1][:, 0], atol=1e-6)
+
+
+def test_the_search_is_the_librarys(lesson, library):
+    from sentence_transformers.util import semantic_search
+
+    texts, file = library
+    vectors = lesson["encode_passages"](texts)
+    for question in (QUESTION, "Who invented the barometer?", "how long do I boil rice"):
+        hits = semantic_search(lesson["encode_questions"]([question]), vectors, top_k=4)[0]
+        found = lesson["search"](question, 4, file)
+        assert [text for _, text in found] == [texts[hit["corpus_id"]] for hit in hits]
+        assert [x for x, _ in found] == pytest.approx([hit["score"] for hit in hits], abs=1e-4)
+
+
+def test_the_index_is_not_touched_by_an_ingest_that_fails(lesson, library):
+    texts, file = library
+    with pytest.raises(ValueError, match="empty"):
+        lesson["ingest"]([*texts, ""], file)
+    assert lesson["load_index"](file)[1] == texts
+
+
+@pytest.mark.parametrize(
+    ("question", "k", "said"),
+    [("", 3, "the question is empty"), ("\n ", 3, "the question is empty"),
+     (None, 3, "the question is empty"), ("why " * 600, 3, "has 602 pieces; the encoder takes at most 512"),
+     (QUESTION, 0, "k is 0; it must be from 1 to 4"), (QUESTION, 5, "k is 5; it must be from 1 to 4")],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_said(lesson, library, question, k, said):
+    with pytest.raises(ValueError, match=said):
+        lesson["search"](question, k, library[1])
+
+
+def test_an_index_that_is_not_there_or_is_another_models(lesson, tmp_path):
+    file = tmp_path / "other.safetensors"
+    with pytest.raises(FileNotFoundError, match="run the ingest step first"):
+        lesson["search"](QUESTION, 1, file)
+    save_file({"vectors": torch.ones(2, 768)}, file, metadata={"texts": json.dumps(["a", "b"])})
+    with pytest.raises(ValueError, match="vectors of 768 numbers, the question encoder makes 384"):
+        lesson["search"](QUESTION, 1, file)
+
+
+def test_bm25_counts_shared_words(lesson):
+    table = lesson["bm25_scores"](
+        ["a blue whale", "red squirrels", "blue"], ["blue whale", "zebra"]
+    )
+    assert table.shape == (2, 3) and table[0, 0] > table[0, 2] > table[0, 1] == 0
+    assert not table[1].any()  # no word is known: the answer then ranks last, not first
+
+
+# --- what the prose says ----------------------------------------------------------------------
+
+
+def test_one_encoder_cannot_rank_anything_above_the_echo():
+    from sentence_transformers import SentenceTransformer
+
+    minilm = str(models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True))
+    texts = list(data.qa_pairs(part="test")["question"][:30])
+    vectors = SentenceTransformer(minilm, device="cpu").encode(texts, normalize_embeddings=True)
+    assert np.allclose((vectors * vectors).sum(1), 1, atol=1e-5)
+    assert (vectors @ vectors.T).max() < 1 + 1e-5
+
+
+def test_answers_end_with_a_full_stop_and_questions_do_not(lesson):
+    table = data.qa_pairs()
+    assert table["answer"].str.endswith(".").mean() > 0.99
+    assert not any(text.endswith(".") for text in table["question"])
+    assert lesson["end_with_stop"]("why is it? ") == "why is it."
+    assert lesson["end_with_stop"]("first name for meccano") == "first name for meccano."
+
+
+def test_the_end_of_the_sentence_counts_for_much_with_the_stand_in(lesson):
+    said = "The tallest mountain in the world is Mount Everest"
+    texts = [said + ".", said + "?", QUESTION]
+    right, marked, echo = (lesson["encode_questions"]([QUESTION]) @ lesson["encode_passages"](texts).T)[0].tolist()  # fmt: skip
+    assert right - echo > 0.05 and right - marked > 0.3
+
+
+def test_the_same_text_has_two_vectors(lesson):
+    texts = [QUESTION, *data.qa_pairs(part="test")["question"][:20]]
+    same = (lesson["encode_questions"](texts) * lesson["encode_passages"](texts)).sum(1)
+    assert same.max() < 0.5
+
+
+def test_the_held_out_rows_are_the_last_ones():
+    table, held_out = data.qa_pairs(), data.qa_pairs(part="test")
+    assert list(table["question"])[-len(held_out) :] == list(held_out["question"])
+
+
+# --- exercises --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def worked():
+    space = books.definitions(SOLUTIONS, "encode", "ingest", "top_k", "exchanged", "add")
+    names = ("question_encoder", "question_tokenizer", "context_encoder", "context_tokenizer")
+    space |= dict(zip(names, towers(), strict=True))
+    return space
+
+
+def says(check, capsys, *arguments):
+    check(*arguments)
+    return capsys.readouterr().out
+
+
+def test_check_of_top_k(worked, capsys):
+    def dots(question, passages, k):  # the vectors' lengths forgotten
+        best = (passages @ question).topk(k)
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+    def worst(question, passages, k):
+        return worked["top_k"](question, -passages, k)
+
+    assert says(lesson07.top_k, capsys, worked["top_k"]).startswith("Right:")
+    assert "Not yet written" in says(lesson07.top_k, capsys, lambda *_: ...)
+    assert "a long vector off the way" in says(lesson07.top_k, capsys, dots)
+    assert "Not yet" in says(lesson07.top_k, capsys, worst)
+    assert "cannot be compared" in says(lesson07.top_k, capsys, lambda *_: 3)
+
+
+def test_check_of_exchanged(worked, lesson, capsys):
+    encoders = [towers()[i] for i in (0, 2, 1, 3)]
+
+    def usual(question, passages):
+        return (lesson["encode_questions"]([question]) @ lesson["encode_passages"](passages).T)[0]
+
+    def same_twice(question, passages):
+        vectors = normalize(lesson["encode_passages"]([question, *passages]), dim=1)
+        return vectors[0] @ vectors[1:].T
+
+    assert says(lesson07.exchanged, capsys, worked["exchanged"], *encoders).startswith("Right:")
+    assert "Not yet written" in says(lesson07.exchanged, capsys, lambda *_: ..., *encoders)
+    assert "usual places" in says(lesson07.exchanged, capsys, usual, *encoders)
+    assert "it should be" in says(lesson07.exchanged, capsys, same_twice, *encoders)
+    assert "not 4" in says(lesson07.exchanged, capsys, lambda *_: [0.1, 0.2], *encoders)
+
+
+def test_check_of_add(worked, capsys):
+    load, save = worked["load_index"], worked["save_index"]
+
+    def again(texts, file):  # everything through the encoder once more
+        texts = list(dict.fromkeys([*load(file)[1], *texts]))
+        worked["ingest"](texts, file)
+
+    def twins(texts, file):
+        vectors, known = load(file)
+        save(torch.cat([vectors, worked["encode_passages"](texts)]), known + texts, file)
+
+    def wrong_tower(texts, file):
+        vectors, known = load(file)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        save(torch.cat([vectors, worked["encode_questions"](new)]), known + new, file)
+
+    def only_texts(texts, file):
+        vectors, known = load(file)
+        save(vectors, list(dict.fromkeys(known + texts)), file)
+
+    def check(add):
+        return says(lesson07.add, capsys, add, worked["ingest"], load)
+
+    assert check(worked["add"]).startswith("Right:")
+    assert check(lambda *_: ...).startswith("Not yet written:")
+    assert "encoded again" in check(again)
+    assert "each new one once" in check(twins)
+    assert "not the passage encoder's" in check(wrong_tower)
+    assert "one row a text" in check(only_texts)
+    assert "stopped with ZeroDivisionError" in check(lambda *_: 1 / 0)
+
+
+def test_the_worked_add_keeps_what_is_there(worked, library):
+    texts, file = library
+    before = file.read_bytes()
+    worked["add"](texts[:2], file)
+    assert file.read_bytes() == before
