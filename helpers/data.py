@@ -4,6 +4,10 @@
     data.qa_pairs()      # question, answer            (shared_data/nq_sample.tsv)
     data.sts()           # sentence1, sentence2, score (shared_data/sts_sample.tsv)
     data.word_senses()   # word, sense, sentence       (shared_data/word_senses.tsv)
+    data.reviews()       # subject, verdict, review    (shared_data/reviews.tsv)
+    data.translations()  # english, german             (shared_data/translations.tsv)
+    data.summaries()     # text, reference, summary, score  (shared_data/summaries.tsv)
+    data.transfer("tags")   # part, words, tags        (shared_data/transfer_tags.tsv; see there)
     data.tales()         # the text of shared_data/tales.txt, a list of paragraphs
 
 Every reader takes the path of a file of your own instead. What the tables hold and how they
@@ -61,20 +65,73 @@ def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFram
         models._say(quiet, "STS: the course's own 300 pairs. For the STS Benchmark: "
                            "python -m helpers.models download mteb/stsbenchmark-sts")  # fmt: skip
     table = read_tsv(path or SHARED / "sts_sample.tsv", ["sentence1", "sentence2", "score"])
-    for line, score in enumerate(table["score"], 2):
-        try:
-            inside = 0 <= float(score) <= 5
-        except ValueError:
-            inside = False
-        if not inside:
-            name = Path(path or "sts_sample.tsv").name
-            raise ValueError(f"{name}, row {line}: score is {score!r}; it must be a number, 0 to 5")
-    return table.astype({"score": float})
+    return _scored(table, path or "sts_sample.tsv")
 
 
 def word_senses(path: str | Path | None = None) -> "pandas.DataFrame":
     """Sentences with an ambiguous word, columns word, sense, sentence. Raises as `qa_pairs`."""
     return read_tsv(path or SHARED / "word_senses.tsv", ["word", "sense", "sentence"])
+
+
+def nli(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Premises, each with a sentence that follows, one that may be, and one that cannot be.
+
+    Columns premise, entailment, neutral, contradiction. Raises as `qa_pairs`.
+    """
+    columns = ["premise", "entailment", "neutral", "contradiction"]
+    return read_tsv(path or SHARED / "nli_sample.tsv", columns)
+
+
+def reviews(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Short reviews, columns subject, verdict (liked, disliked), review. Raises as `qa_pairs`."""
+    return read_tsv(path or SHARED / "reviews.tsv", ["subject", "verdict", "review"])
+
+
+def translations(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Sentences and their translations, columns english, german. Raises as `qa_pairs`."""
+    return read_tsv(path or SHARED / "translations.tsv", ["english", "german"])
+
+
+def summaries(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Summaries with a score, columns text, reference, summary, score (0 to 5): a row a summary.
+
+    A text stands with its reference in as many rows as it has summaries. Raises as `qa_pairs`.
+    """
+    columns = ["text", "reference", "summary", "score"]
+    return _scored(read_tsv(path or SHARED / "summaries.tsv", columns), path or "summaries.tsv")
+
+
+TRANSFER = {
+    "classify": ["part", "sentence", "label"],
+    "tags": ["part", "words", "tags"],
+    "answers": ["part", "question", "passage", "answer"],
+}
+
+
+def transfer(task: str, path: str | Path | None = None) -> "pandas.DataFrame":
+    """A small labelled table to fine-tune on; column part is "train" or "test".
+
+    task: "classify" (sentence, label), "tags" (words and tags, as many of one as of the other,
+    separated by spaces) or "answers" (question, passage, answer; the answer stands in the passage
+    once). Raises ValueError for another task, and as `qa_pairs`; also for a part that is neither,
+    for words and tags of different number, and for an answer that does not stand there once.
+    """
+    if task not in TRANSFER:
+        raise ValueError(f"task is {task!r}; it must be one of {', '.join(TRANSFER)}")
+    path = Path(path or SHARED / f"transfer_{task}.tsv")
+    table = read_tsv(path, TRANSFER[task])
+    for line, row in enumerate(table.itertuples(), 2):
+        wrong = ""
+        if row.part not in ("train", "test"):
+            wrong = f'part is {row.part!r}; it must be "train" or "test"'
+        elif task == "tags" and len(row.words.split()) != len(row.tags.split()):
+            wrong = f"{len(row.words.split())} words and {len(row.tags.split())} tags"
+        elif task == "answers" and row.passage.count(row.answer) != 1:
+            times = row.passage.count(row.answer)
+            wrong = f"the answer {row.answer!r} stands in the passage {times} times; it must be once"
+        if wrong:
+            raise ValueError(f"{path.name}, row {line}: {wrong}")
+    return table
 
 
 def tales(path: str | Path | None = None) -> list[str]:
@@ -140,3 +197,16 @@ def _stsbenchmark(folder: Path) -> "pandas.DataFrame":
     datasets.disable_progress_bars()
     table = datasets.load_dataset(str(folder), split="test").to_pandas()
     return table[["sentence1", "sentence2", "score"]].astype({"score": float})
+
+
+def _scored(table: "pandas.DataFrame", path: str | Path) -> "pandas.DataFrame":
+    """The table with its column score as numbers; ValueError for one outside 0 to 5."""
+    for line, score in enumerate(table["score"], 2):
+        try:
+            inside = 0 <= float(score) <= 5
+        except ValueError:
+            inside = False
+        if not inside:
+            name = Path(path).name
+            raise ValueError(f"{name}, row {line}: score is {score!r}; it must be a number, 0 to 5")
+    return table.astype({"score": float})

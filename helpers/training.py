@@ -7,7 +7,7 @@
     training.save("my_pair", questions, answers)          # and, in another notebook:
     questions, answers = training.load("my_pair")
 
-`Encoder`, `Pretrained`, `train`, `embed` and `ranks` are the lesson's own; a test proves them the
+`Encoder`, `Pretrained`, `TopicAndForm`, `train`, `embed` and `ranks` are the lesson's own; a test proves them the
 same. This module adds what a lesson need not show: several processes (scripts/train_retriever.py),
 a stop from the keyboard at the end of a step, checkpoints.
 """
@@ -20,7 +20,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +88,33 @@ class Pretrained(torch.nn.Module):
         states = self.bert(ids, attention_mask=mask).last_hidden_state
         mask = mask.unsqueeze(-1)
         return (states * mask).sum(1) / mask.sum(1)
+
+
+class TopicAndForm(torch.nn.Module):
+    """A BERT left as it is, and beside its vector one trained number: does the text ask or tell?
+
+    The first `width` numbers are the last layer's token vectors, averaged, of length 1: what the
+    text is about. The one after them is tanh of a linear map of layer `layer`'s average, near -1
+    or +1 once trained; it begins as tanh(start) for every text. Two such vectors have the dot
+    product cosine + form * form. Questions start at 2 ("I look for what tells"), passages at 0.
+    forward(ids, mask) as in `Encoder`; gives (batch, width + 1). Only `form` is trained.
+    """
+
+    def __init__(self, folder=None, start=0.0, layer=4, config=None):
+        super().__init__()
+        self.bert = Pretrained(folder, frozen=0, config=config).bert.requires_grad_(False)
+        self.layer = layer
+        width = self.bert.config.hidden_size
+        self.norm = torch.nn.LayerNorm(width, elementwise_affine=False)
+        self.form = torch.nn.Linear(width, 1)
+        torch.nn.init.zeros_(self.form.weight)
+        torch.nn.init.constant_(self.form.bias, start)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        layers = self.bert(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        mask = mask.unsqueeze(-1)
+        low, last = [(layers[i] * mask).sum(1) / mask.sum(1) for i in (self.layer, -1)]
+        return torch.cat([normalize(last, dim=1), self.form(self.norm(low)).tanh()], dim=1)
 
 
 @functools.cache
@@ -231,12 +258,14 @@ def train(
     length: int = 64,
     seed: int = 0,
     progress: bool = True,
+    each_epoch: Callable[[list[float]], None] | None = None,
 ) -> list[float]:
     """Train both encoders in place; return the loss of every step.
 
     pairs: a TSV with the columns `questions` and `answers`, or a DataFrame as `data.qa_pairs`
     gives. batch: of all processes together. warmup, scale, echo: see `rate`, `batch_loss`.
-    An epoch is len(pairs) // batch whole batches in random order. The keyboard's interrupt stops
+    An epoch is len(pairs) // batch whole batches in random order; after each one `each_epoch` is
+    called with the losses so far. The keyboard's interrupt stops
     after the step that is running; the encoders are then as that step left them.
     Runs on the device that the encoders are on. Raises ValueError in one sentence for pairs
     that cannot be read (see `data.read_tsv`) or that are fewer than a batch.
@@ -281,6 +310,8 @@ def train(
                 bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
                 if stop.is_set():
                     break
+            if each_epoch:
+                each_epoch(losses)
     if len(losses) < steps:
         print(f"stopped after {len(losses)} of {steps} steps; the encoders are as they were then")
     question_encoder.eval()
@@ -465,6 +496,9 @@ def _config(path: Path) -> dict:
 
 
 def _recipe(encoder: torch.nn.Module) -> dict:
+    if hasattr(encoder, "form"):
+        return {"kind": "TopicAndForm", "layer": encoder.layer,
+                "config": encoder.bert.config.to_diff_dict()}  # fmt: skip
     if hasattr(encoder, "bert"):
         return {"kind": "Pretrained", "frozen": getattr(encoder, "frozen", 0),
                 "config": encoder.bert.config.to_diff_dict()}  # fmt: skip
@@ -476,6 +510,8 @@ def _recipe(encoder: torch.nn.Module) -> dict:
 
 
 def _built(recipe: dict) -> torch.nn.Module:
+    if recipe["kind"] == "TopicAndForm":
+        return TopicAndForm(layer=recipe["layer"], config=recipe["config"])
     if recipe["kind"] == "Pretrained":
         return Pretrained(frozen=recipe["frozen"], config=recipe["config"])
     return Encoder(**recipe["sizes"])
@@ -488,7 +524,7 @@ def _digest(file: Path) -> str:
 
 # --- the pair of lesson 6 --------------------------------------------------------------------
 
-LESSON06 = {"epochs": 2, "batch": 32, "lr": 5e-5, "warmup": 0.1, "scale": 20, "echo": True}
+LESSON06 = {"epochs": 2, "batch": 32, "lr": 1e-2, "warmup": 0.1, "scale": 20, "echo": True}
 
 
 def trained_pair() -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -506,7 +542,7 @@ def trained_pair() -> tuple[torch.nn.Module, torch.nn.Module]:
         print(f"Training lesson 6's pair again: {e}.")
     torch.manual_seed(0)
     folder = models.path(MINILM, quiet=True)
-    question_encoder, answer_encoder = Pretrained(folder), Pretrained(folder)
+    question_encoder, answer_encoder = TopicAndForm(folder, start=2.0), TopicAndForm(folder)
     train(question_encoder, answer_encoder, data.qa_pairs(part="train"), **LESSON06)
     save(place, question_encoder, answer_encoder, settings=LESSON06)
     return question_encoder, answer_encoder

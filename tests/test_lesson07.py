@@ -201,6 +201,24 @@ def test_the_same_text_has_two_vectors(lesson):
     assert same.max() < 0.5
 
 
+def test_no_answer_tells_why_apples_turn_brown():
+    for text in data.qa_pairs()["answer"].str.lower():
+        assert not ("apple" in text and "brown" in text), text
+
+
+def test_answers_seldom_repeat_the_words_of_their_questions(lesson):
+    import bm25s
+
+    def words(texts):
+        found = bm25s.tokenize(list(texts), return_ids=False, **lesson["settings"])
+        return [set(tokens) for tokens in found]
+
+    table = data.qa_pairs()
+    shared = [len(q & a) / len(q)
+              for q, a in zip(words(table["question"]), words(table["answer"]), strict=True)]  # fmt: skip
+    assert 0.6 < np.mean(np.array(shared) == 0) < 0.73
+
+
 def test_the_held_out_rows_are_the_last_ones():
     table, held_out = data.qa_pairs(), data.qa_pairs(part="test")
     assert list(table["question"])[-len(held_out) :] == list(held_out["question"])

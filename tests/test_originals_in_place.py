@@ -102,7 +102,7 @@ ORIGINALS = {
     "02": [tiny_glove, tiny_bert],
     "03": [tiny_cross_encoder],
     "04": [tiny_glove, tiny_bert],
-    "07": [tiny_dpr, tiny_bert],
+    "07": [tiny_dpr],
 }
 
 

@@ -1,0 +1,93 @@
+"""Training on two processes: the same losses and the same encoders as one process has."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from helpers import ROOT, data, training
+
+WORKER = """
+import sys
+import torch, torch.distributed as dist
+from helpers import data, training
+
+several = sys.argv[2] == "2"
+if several:
+    dist.init_process_group("gloo")
+torch.set_num_threads(1)
+torch.manual_seed(0)
+sizes = {"width": 16, "layers": 1, "heads": 2, "out": 8, "dropout": 0.0}
+pair = [training.Encoder(**sizes) for _ in range(2)]
+pairs = data.qa_pairs(part="train")[:48]
+losses = training.train(*pair, pairs, epochs=2, batch=16, lr=1e-3, warmup=0.1, scale=20, echo=True, progress=False)
+if not several or dist.get_rank() == 0:
+    training.save(sys.argv[1], *pair, losses=losses)
+if several:
+    dist.destroy_process_group()
+"""
+
+
+def torchrun(processes, *command):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
+               "--master-addr", "127.0.0.1", "--master-port", str(port), *command]  # fmt: skip
+    if processes == 1:
+        started = [sys.executable, *command]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(started, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory):
+    file = tmp_path_factory.mktemp("worker") / "worker.py"
+    file.write_text(WORKER)
+    return file
+
+
+def test_two_processes_train_as_one(worker, tmp_path):
+    """The same global batches: losses equal to 1e-4, vectors after six steps to 1e-3."""
+    for processes in (1, 2):
+        torchrun(processes, str(worker), str(tmp_path / str(processes)), str(processes))
+    one, two = (training.about(tmp_path / n)["losses"] for n in "12")
+    assert len(one) == len(two) == 6
+    assert two == pytest.approx(one, rel=1e-4)
+    texts = data.qa_pairs(part="test")["question"][:50]
+    for a, b in zip(training.load(tmp_path / "1"), training.load(tmp_path / "2"), strict=True):
+        assert torch.allclose(training.embed(a, texts), training.embed(b, texts), atol=1e-3)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch):
+    monkeypatch.setattr(training, "_world", lambda: 3)
+    with pytest.raises(ValueError, match="a batch of 32 cannot be shared by 3 processes evenly"):
+        training.train(None, None, data.qa_pairs())
+
+
+def test_the_script_trains_and_saves_on_two_processes(tmp_path):
+    rows = data.qa_pairs()[:60]
+    table = tmp_path / "mine.tsv"
+    rows.rename(columns={"question": "questions", "answer": "answers"}).to_csv(table, sep="\t", index=False)
+    printed = torchrun(2, "scripts/train_retriever.py", "--pairs", str(table), "--batch", "16",
+                       "--epochs", "2", "--out", str(tmp_path / "pair"))  # fmt: skip
+    assert "recall@1 with echoes" in printed and printed.count("saved in") == 1
+    about = training.about(tmp_path / "pair")
+    assert len(about["losses"]) == 4 and about["start"] == "number"
+    assert type(training.load(tmp_path / "pair")[0]).__name__ == "TopicAndForm"
+
+
+def test_the_script_says_what_is_wrong_with_a_table(tmp_path):
+    table = tmp_path / "mine.tsv"
+    table.write_text("question\tanswer\na\tb\n")
+    done = subprocess.run(
+        [sys.executable, "scripts/train_retriever.py", "--pairs", table, "--out", tmp_path / "pair"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.startswith("mine.tsv, line 1: no column 'questions'")
+    assert not (tmp_path / "pair").exists()

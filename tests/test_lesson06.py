@@ -1,0 +1,210 @@
+"""Lesson 6: its encoder and its loop are helpers.training's; its table, its checks, its prose."""
+
+import functools
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers import ROOT, data, models, training
+from helpers.exercises import lesson06
+
+LESSON = next(p for p in books.LESSONS if p.name.startswith("06"))
+SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("06"))
+PAIRS = data.qa_pairs(part="train")[:40]
+SMALL = {"width": 32, "layers": 2, "heads": 2, "out": 8}
+TABLE = ROOT / "models" / "recipes" / "dual_encoder.tsv"
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    space = books.definitions(
+        LESSON, "Encoder", "tokenise", "pad", "batch_loss", "optimizers", "rate", "update", "train",
+        "ranks", "embed", "judge", "report", "Pretrained", "TopicAndForm", "compare", "cosines",
+    )  # fmt: skip
+    space |= {"tokenizer": training.tokenizer(), "held_out": PAIRS, "results": {}}
+    space |= {"tqdm": lambda steps, **_: steps}
+    return space
+
+
+def pair(build):
+    torch.manual_seed(0)
+    return build("question"), build("answer")
+
+
+@functools.cache
+def minilm():
+    return models.path(training.MINILM, quiet=True)
+
+
+BUILDERS = {
+    "Encoder": (lambda space: lambda side: space["Encoder"](**SMALL), {"lr": 1e-3}),
+    "Encoder, cosines": (lambda space: lambda side: space["Encoder"](**SMALL),
+                         {"lr": 1e-3, "warmup": 0.1, "scale": 20}),
+    "Pretrained": (lambda space: lambda side: space["Pretrained"](minilm(), frozen=5),
+                   {"lr": 1e-4, "scale": 20, "echo": True, "epochs": 1}),
+    "TopicAndForm": (lambda space: lambda side: space["TopicAndForm"](minilm(), start=float(side == "question")),
+                     {"lr": 1e-2, "warmup": 0.1, "scale": 20, "echo": True, "epochs": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_lessons_encoder_and_loop_are_the_helpers(lesson, name):
+    build, settings = BUILDERS[name]
+    ours, theirs = pair(build(lesson)), pair(build(vars(training)))
+    mine = lesson["train"](*ours, PAIRS, batch=16, **settings)
+    wanted = training.train(*theirs, PAIRS, batch=16, progress=False, **settings)
+    assert mine == pytest.approx(wanted, rel=1e-5)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.state_dict().keys() == other.state_dict().keys()
+        texts = PAIRS["question"]
+        assert torch.allclose(lesson["embed"](one, texts), training.embed(other, texts), rtol=1e-4, atol=1e-5)
+
+
+def test_the_lessons_ruler_is_the_helpers(lesson):
+    encoders = [e.eval() for e in pair(lambda side: training.Encoder(**SMALL))]
+    plain, with_echoes, ahead = lesson["judge"](*encoders, PAIRS)
+    wanted = training.held_out(*encoders, PAIRS)
+    assert (plain == 1).double().mean().item() == wanted["recall@1"]
+    assert (1 / plain.double()).mean().item() == pytest.approx(wanted["MRR"])
+    assert (with_echoes == 1).double().mean().item() == wanted["recall@1 with echoes"]
+    assert ahead.double().mean().item() == wanted["echo first"]
+
+
+def test_a_table_smaller_than_a_batch_and_an_empty_text_are_refused(lesson):
+    encoders = pair(lambda side: training.Encoder(**SMALL))
+    with pytest.raises(ValueError, match="40 pairs are fewer than one batch of 64"):
+        lesson["train"](*encoders, PAIRS, batch=64)
+    with pytest.raises(ValueError, match="text 2 of 2 is empty"):
+        lesson["cosines"](*encoders, "a question", ["a passage", " "])
+
+
+def test_the_keyboard_stops_the_lessons_loop(lesson, capsys):
+    def interrupted(steps, **_):
+        for step in steps:
+            if step == 3:
+                raise KeyboardInterrupt
+            yield step
+
+    encoders = pair(lambda side: training.Encoder(**SMALL))
+    losses = (lesson | {"x": 0})["train"].__globals__  # the loop looks its progress bar up there
+    kept = losses["tqdm"]
+    losses["tqdm"] = interrupted
+    try:
+        assert len(lesson["train"](*encoders, PAIRS, batch=16, epochs=5)) == 3
+    finally:
+        losses["tqdm"] = kept
+    assert "stopped after 3 steps" in capsys.readouterr().out
+    assert not encoders[0].training
+
+
+def test_a_paired_bootstrap_of_the_lesson_is_scipys(lesson):
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(1)
+    one, other = rng.random(300) < 0.7, rng.random(300) < 0.5
+    mean, low, high = [float(x.strip("[],")) for x in lesson["compare"](one, other).split()]
+    wanted = bootstrap(((one.astype(float) - other),), np.mean, n_resamples=10_000, method="percentile",
+                       rng=np.random.default_rng(0)).confidence_interval  # fmt: skip
+    assert mean == pytest.approx((one.astype(float) - other).mean(), abs=6e-4)
+    assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=0.006)
+
+
+# --- the recipe's table --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.read_csv(TABLE, sep="\t")
+
+
+def test_the_table_has_three_seeds_of_every_run(table):
+    import sys
+
+    sys.path.insert(0, str(TABLE.parent))
+    try:
+        import dual_encoder
+    finally:
+        sys.path.pop(0)
+    wanted = {(run, seed, epochs) for run, (_, _, report, _) in dual_encoder.RUNS.items()
+              for seed in (0, 1, 2) for epochs in report}  # fmt: skip
+    assert set(table[["run", "seed", "epochs"]].itertuples(index=False, name=None)) == wanted
+
+
+def test_one_row_of_the_table_computed_again(table):
+    """The pair of lesson 6, trained here: recall to one question in a hundred, losses to 2 %."""
+    torch.manual_seed(0)
+    encoders = training.TopicAndForm(minilm(), start=2.0), training.TopicAndForm(minilm())
+    losses = training.train(*encoders, data.qa_pairs(part="train"), **training.LESSON06, progress=False)
+    found = training.held_out(*encoders, data.qa_pairs(part="test"))
+    row = table[(table["run"] == "one number more") & (table["seed"] == 0) & (table["epochs"] == 2)].iloc[0]
+    for name in ("recall@1", "MRR", "recall@1 with echoes", "echo first"):
+        assert found[name] == pytest.approx(row[name], abs=0.01), name
+    assert np.mean(losses[-9:]) == pytest.approx(row["last losses"], rel=0.02)
+
+
+def test_what_the_prose_says_of_the_table(table):
+    mean = table.groupby(["run", "epochs"]).mean(numeric_only=True)
+    rise = mean.loc["published"]
+    assert (rise["last losses"].dropna().diff().dropna() < 0).all(), "its loss falls"
+    assert rise["MRR"].max() < 3 * training.chance(300)["MRR"], "and it stays at chance"
+    scratch = mean.loc[["rate and warm-up, longer", "cosine and temperature, longer"]]
+    assert scratch["recall@1"].max() < 0.1 < mean.loc["raw BERT"]["recall@1"].min()
+    raw = mean.loc["raw BERT"]["recall@1"]
+    assert raw[2] > raw[0] + 0.05, "42 steps teach raw BERT something"
+    minilm = mean.loc["MiniLM"]
+    assert minilm["recall@1"][0] > raw[2] and abs(minilm["recall@1"][2] - minilm["recall@1"][0]) < 0.03
+    for run in ("MiniLM, echoes", "MiniLM, echoes, longer"):
+        rows = mean.loc[run]
+        assert rows["echo first"].max() < 0.3 and rows["recall@1"].max() < minilm["recall@1"][0] - 0.05
+    best = table[(table["run"] == "one number more") & (table["epochs"] == 2)]
+    assert (best["high"] >= 0).all() and best["less MiniLM"].mean() > -0.01, "no lower than MiniLM"
+    assert (best["echo first"] < 0.02).all()
+
+
+# --- exercises -----------------------------------------------------------------------------------
+
+
+def test_solutions_are_right(capsys):
+    solutions = books.definitions(SOLUTIONS, "chance_loss", "split", "hard_negatives")
+    for name in ("chance_loss", "split", "hard_negatives"):
+        getattr(lesson06, name)(solutions[name])
+        assert capsys.readouterr().out.startswith("Right"), name
+
+
+def cut(questions, answers, share, seed):
+    n = round(share * len(questions))
+    return list(range(n)), list(range(n, len(questions)))
+
+
+def everything(questions, answers, share, seed):
+    return list(range(len(questions))), []
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "says"),
+    [
+        ("chance_loss", lambda batch, echo: ..., "Not yet written"),
+        ("chance_loss", lambda batch, echo: np.log(batch), "Not yet: chance_loss for batch=32, echo=True"),
+        ("split", lambda *_: ..., "Not yet written"),
+        ("split", lambda *_: 1 / 0, "stopped with ZeroDivisionError"),
+        ("split", lambda *_: 5, "should give two lists"),
+        ("split", lambda q, a, share, seed: ([0], [1]), "does not give every row once"),
+        ("split", cut, "which share questions or answers"),
+        ("split", everything, "in training, where share is"),
+        ("hard_negatives", lambda q, a, k: ..., "Not yet written"),
+        ("hard_negatives", lambda q, a, k: (q @ a.T).fill_diagonal_(-9e9).topk(k).indices, "Not yet"),
+        ("hard_negatives", lambda q, a, k: [1], "Not yet"),
+    ],
+)
+def test_wrong_answers_are_explained(capsys, check, answer, says):
+    getattr(lesson06, check)(answer)
+    assert says in capsys.readouterr().out
+
+
+def test_one_split_for_every_seed_is_noticed(capsys):
+    solution = books.definitions(SOLUTIONS, "split")["split"]
+    lesson06.split(lambda q, a, share, seed: solution(q, a, share, 0))
+    assert "is the same for the seeds" in capsys.readouterr().out

@@ -1,0 +1,306 @@
+"""Lesson 11: its nDCG and bootstrap are the libraries', its tasks are what the lesson says, and
+mteb does with names what the lesson warns of."""
+
+import re
+from collections import Counter
+
+import books
+import mteb
+import numpy as np
+import pytest
+import pytrec_eval
+from scipy.stats import bootstrap, spearmanr
+from sklearn.metrics import average_precision_score, ndcg_score, v_measure_score
+
+from helpers import data, tasks
+from helpers.exercises import lesson11
+
+pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+
+LESSON = books.NOTEBOOKS / "11_evaluating_embeddings.ipynb"
+SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+KINDS = ["STS", "Retrieval", "Reranking", "Classification", "Clustering", "PairClassification",
+         "BitextMining", "Summarization"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def space():
+    return books.definitions(LESSON, "ndcg", "named", "FromTexts", "random_vectors", "CourseSTS", "mean",
+                             "spearman", "draws", "compare")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluated(space, tmp_path_factory):
+    """All eight tasks on random vectors: (scores by kind, folder of predictions)."""
+    folder = tmp_path_factory.mktemp("predictions")
+    tasks.register(space["CourseSTS"], *tasks.ALL)
+    course = mteb.get_tasks(tasks=[f"Course{kind}" for kind in KINDS])
+    model = space["FromTexts"]("course/random", space["random_vectors"])
+    found = mteb.evaluate(model, course, cache=None, prediction_folder=folder, show_progress_bar=False)
+    return {r.task_type: r for r in found.task_results}, folder
+
+
+def said():
+    return "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
+
+
+# nDCG -------------------------------------------------------------------------------------
+
+
+def cases(n=30):
+    draw = np.random.default_rng(0)
+    for _ in range(n):
+        names = [f"d{i:02}" for i in range(25)]
+        grades = {name: int(g) for name, g in zip(names, draw.integers(0, 4, 25), strict=True)}
+        yield {name: float(x) for name, x in zip(names, draw.random(25), strict=True)}, grades
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_ndcg_is_that_of_both_libraries(space, k):
+    for run, grades in cases():
+        found = space["ndcg"](run, grades, k)
+        theirs = ndcg_score([[grades[d] for d in run]], [list(run.values())], k=k)
+        trec = pytrec_eval.RelevanceEvaluator({"q": grades}, {f"ndcg_cut.{k}"}).evaluate({"q": run})
+        assert found == pytest.approx(theirs, rel=1e-5)
+        assert found == pytest.approx(trec["q"][f"ndcg_cut_{k}"], rel=1e-5)
+
+
+def test_ndcg_of_documents_missed_ungraded_or_tied(space):
+    runs = [({"a": 0.5, "z": 0.9}, {"a": 1, "b": 3}), ({"a": 0.5, "b": 0.5, "c": 0.5}, {"a": 2, "c": 1}),
+            ({"z": 1.0}, {"a": 1}), ({}, {"a": 1})]  # fmt: skip
+    for run, grades in runs:
+        trec = pytrec_eval.RelevanceEvaluator({"q": grades}, {"ndcg_cut.10"}).evaluate({"q": run})
+        assert space["ndcg"](run, grades) == pytest.approx(trec["q"]["ndcg_cut_10"] if run else 0)
+
+
+def test_ndcg_of_one_relevant_document_is_the_discount_of_its_place(space):
+    run = {f"d{i:02}": -i for i in range(1, 13)}
+    found = [space["ndcg"](run, {f"d{i:02}": 1}) for i in range(1, 13)]
+    assert found == pytest.approx([1 / np.log2(i + 1) for i in range(1, 11)] + [0, 0])
+    assert [round(x, 2) for x in found[:3]] == [1, 0.63, 0.50]
+
+
+@pytest.mark.parametrize("grades", [{}, {"a": 0}])
+def test_ndcg_without_a_relevant_document_is_refused(space, grades):
+    with pytest.raises(ValueError, match="no document is relevant to this question"):
+        space["ndcg"]({"a": 1.0}, grades)
+
+
+def test_ndcg_is_mtebs_for_the_same_run(space, evaluated):
+    results, folder = evaluated
+    found = tasks.json.loads((folder / "CourseRetrieval_predictions.json").read_text())["default"]["test"]
+    qrels = tasks.questions_and_answers()["relevant_docs"]
+    scores = results["Retrieval"].scores["test"][0]
+    for k in (1, 3, 10, 100):
+        ours = np.mean([space["ndcg"](found[q], qrels[q], k) for q in qrels])
+        assert ours == pytest.approx(scores[f"ndcg_at_{k}"], abs=1e-5)
+
+
+def test_the_lesson_prints_the_equalities():
+    assert "ours 0.7700, scikit-learn 0.7700, pytrec_eval 0.7700" in said()
+    ours, theirs = re.search(r"ours (0\.\d+), mteb (0\.\d+)", said()).groups()
+    assert ours == theirs and len(re.findall("the same score as mteb's: True", said())) == 7
+
+
+# mteb, as the lesson tells of it ----------------------------------------------------------
+
+
+def test_the_cache_mixes_up_models_of_one_name(space, tmp_path):
+    cache = mteb.ResultCache(tmp_path)
+    letters = lambda texts: np.array([[len(t), t.count("e"), t.count(" ")] for t in texts], "f")
+
+    def score(name, function):
+        found = mteb.evaluate(space["FromTexts"](name, function), space["CourseSTS"](), cache=cache,
+                              show_progress_bar=False)  # fmt: skip
+        return found.task_results[0].get_score()
+
+    first = score("a/model", letters)
+    assert score("a/model", space["random_vectors"]) == pytest.approx(first, abs=1e-5)
+    assert score("b/model", space["random_vectors"]) != pytest.approx(first, abs=1e-3)
+
+
+def test_models_from_a_folder_have_one_name():
+    assert said().count("no_model_name/available") == 2
+
+
+@pytest.mark.parametrize("name", ["minilm", "a/b/c", "/b", "a/"])
+def test_a_name_that_mteb_cannot_use_is_refused(space, name):
+    with pytest.raises(ValueError, match="is no name for mteb: write maker/model"):
+        space["named"](None, name)
+
+
+def test_a_score_of_random_vectors_is_not_zero_everywhere(evaluated):
+    scores = {kind: r.get_score() for kind, r in evaluated[0].items()}
+    assert abs(scores["STS"]) < 0.1 and scores["Retrieval"] < 0.05
+    assert abs(scores["Classification"] - 0.5) < 0.1 and abs(scores["PairClassification"] - 0.5) < 0.1
+    draw = np.random.default_rng(0).integers(8, size=(2, 160))
+    assert v_measure_score(*draw) > 0.05 and scores["Clustering"] > 0.1
+
+
+def test_the_tasks_of_mteb_that_the_lesson_names_are_there_one_of_each_kind():
+    cell = next(c for c in books.code(books.read(LESSON)) if "public = [" in c.source)
+    names = re.findall(r'"([\w.]+)"', cell.source[cell.source.index("public = [") : cell.source.index("]\n")])
+    found = [mteb.get_task(name) for name in names]
+    assert sorted(t.metadata.type for t in found) == sorted(KINDS)
+    assert not any(t.superseded_by for t in found)
+    assert "deu-eng" in mteb.get_task("Tatoeba").hf_subsets
+
+
+# the course's tasks -----------------------------------------------------------------------
+
+
+def test_every_item_scores_as_mteb_does(evaluated):
+    results, folder = evaluated
+    found = tasks.items(folder)
+    assert sorted(found) == sorted(set(KINDS) - {"Clustering"})
+    statistic = {"STS": lambda r, v: spearmanr(r, v).statistic, "PairClassification": average_precision_score}
+    for kind, (right, values) in found.items():
+        score = statistic.get(kind, lambda _, v: v.mean())(right, values)
+        assert score == pytest.approx(results[kind].get_score(), abs=1e-4), kind
+
+
+def test_main_scores_are_as_the_table_says(space):
+    wanted = dict(zip(KINDS, ["cosine_spearman", "ndcg_at_10", "map_at_1000", "accuracy", "v_measure",
+                              "cosine_ap", "accuracy", "cosine_spearman"], strict=True))  # fmt: skip
+    assert {c.metadata.type: c.metadata.main_score for c in (space["CourseSTS"], *tasks.ALL)} == wanted
+    assert tasks.CourseClassification.samples_per_label == 8 and tasks.CourseClassification.n_experiments == 10
+
+
+def test_a_reranking_task_holds_the_right_answer_and_tells_nothing_by_its_order():
+    task = tasks.CourseReranking()
+    task.load_data()
+    rows = task.dataset["default"]["test"]
+    places = []
+    for i, (question, candidates) in enumerate(rows["top_ranked"].items()):
+        assert len(set(candidates)) == tasks.CANDIDATES and candidates == sorted(candidates)
+        assert rows["relevant_docs"][question] == {f"a{i:04}": 1}
+        places.append(candidates.index(f"a{i:04}"))
+    assert len(places) == 300 and 5 < np.mean(places) < 14
+    held_out = data.qa_pairs(part="test")
+    assert list(rows["queries"]["text"]) == list(held_out["question"])
+    assert list(rows["corpus"]["text"]) == list(held_out["answer"])
+
+
+def test_bm25_finds_the_text_with_the_words():
+    texts = ["the cat sat on the mat", "dogs chase cats in parks", "a violin and a cello"]
+    assert tasks.bm25(texts, ["who plays the cello"], 1) == [[2]]
+
+
+def test_pairs_share_the_word_and_the_label_says_whether_the_sense():
+    table = data.word_senses().set_index("sentence")
+    task = tasks.CoursePairClassification()
+    task.load_data()
+    rows = task.dataset["test"]
+    assert Counter(rows["labels"]) == {1: 119, 0: 119}
+    for first, second, label in zip(rows["sentence1"], rows["sentence2"], rows["labels"], strict=True):
+        one, other = table.loc[first], table.loc[second]
+        assert one["word"] == other["word"] and (one["sense"] == other["sense"]) == bool(label)
+        assert first != second
+
+
+def test_reviews_are_split_without_overlap():
+    task = tasks.CourseClassification()
+    task.load_data()
+    train, test = (set(task.dataset[part]["text"]) for part in ("train", "test"))
+    assert (len(train), len(test), len(train & test)) == (60, 100, 0)
+    assert min(Counter(task.dataset["train"]["label"]).values()) >= 8
+
+
+# the new tables ---------------------------------------------------------------------------
+
+
+def test_reviews_are_balanced():
+    table = data.reviews()
+    assert set(Counter(zip(table["subject"], table["verdict"], strict=True)).values()) == {10}
+    assert table["review"].is_unique and table["subject"].nunique() == 8
+
+
+def test_translations_are_pairs():
+    table = data.translations()
+    assert len(table) == 60 and table["english"].is_unique and table["german"].is_unique
+    assert not set(table["english"]) & set(table["german"])
+
+
+def test_summaries_have_four_different_scores_in_no_order():
+    groups = [rows for _, rows in data.summaries().groupby(["text", "reference"], sort=False)]
+    assert len(groups) == 12
+    for rows in groups:
+        assert len(rows) == 4 and rows["score"].is_unique and (rows["score"] * 2 % 1 == 0).all()
+    assert {int(rows["score"].argmax()) for rows in groups} == {0, 1, 2, 3}
+    words = [len(rows["text"].iloc[0].split()) for rows in groups]
+    assert 35 <= np.mean(words) <= 55
+
+
+def test_a_bad_score_gets_one_sentence(tmp_path):
+    file = tmp_path / "mine.tsv"
+    file.write_text("text\treference\tsummary\tscore\na\tb\tc\t7\n")
+    with pytest.raises(ValueError, match=r"mine.tsv, row 2: score is '7'; it must be a number, 0 to 5"):
+        data.summaries(file)
+
+
+# the bootstrap ----------------------------------------------------------------------------
+
+
+def test_draws_are_scipys_and_paired(space):
+    draw = np.random.default_rng(1)
+    right = draw.random(80)
+    values = right + draw.normal(size=80)
+    space["statistic"] = {"STS": space["spearman"], "Retrieval": space["mean"]}
+    ours = np.percentile(space["draws"]("STS", right, values), [2.5, 97.5])
+    theirs = bootstrap((right, values), lambda a, b: spearmanr(a, b).statistic, paired=True, vectorized=False,
+                       n_resamples=1000, method="percentile", rng=0).confidence_interval  # fmt: skip
+    assert np.allclose(ours, theirs, atol=0.04)
+    a, b = (space["draws"]("Retrieval", right, x) for x in (values, values - 0.1))
+    assert np.allclose(a - b, 0.1)
+    space["drawn"] = {"one": {"Retrieval": a}, "other": {"Retrieval": b}}
+    assert space["compare"]("one", "other", "Retrieval")[2] == "ahead"
+    assert space["compare"]("other", "one", "Retrieval")[2] == "behind"
+    space["drawn"]["other"]["Retrieval"] = draw.permutation(a)
+    assert space["compare"]("one", "other", "Retrieval")[2] == "not settled"
+
+
+def test_a_comparison_on_the_same_questions_is_the_sharper_one():
+    lines = re.findall(r"one score \+-(\S+), difference \+-(\S+), on other questions \+-(\S+)", said())
+    assert len(lines) == 6
+    for _, paired, apart in lines:
+        assert float(paired) < float(apart)
+    first, last = (float(lines[i][1]) for i in (0, 5))
+    assert first / last == pytest.approx(np.sqrt(300 / 10), rel=0.25)
+
+
+# the checks of the exercises --------------------------------------------------------------
+
+NAMES = ("recall", "reciprocal_rank", "average_precision", "interval")
+
+
+def test_the_worked_answers_are_right_and_the_blanks_are_not(capsys):
+    answers = books.definitions(SOLUTION, "best_first", *NAMES)
+    for name in NAMES:
+        check = getattr(lesson11, name)
+        check(answers[name])
+        assert capsys.readouterr().out.startswith(f"Right: {name}"), name
+        check(lambda *_: ...)
+        assert capsys.readouterr().out.startswith(f"Not yet written: {name}"), name
+        check(lambda *_: "three")
+        assert capsys.readouterr().out.startswith(f"Not yet: {name}"), name
+
+
+def test_the_checks_explain_wrong_answers(capsys):
+    order = lambda run: sorted(run, key=run.get, reverse=True)
+
+    def unpaired(first, second):
+        a, b = np.random.default_rng(0).integers(len(first), size=(2, 2000, len(first)))
+        return np.percentile(first[a].mean(axis=1) - second[b].mean(axis=1), [2.5, 97.5])
+
+    wrong = {
+        "recall": [lambda run, g, k: len(set(order(run)[:k]) & set(g)) / len(g),
+                   lambda run, g, k: len({d for d in order(run)[:k] if g.get(d)}) / k],
+        "reciprocal_rank": [lambda run, g: next((1 / i for i, d in enumerate(run, 1) if g.get(d)), 0),
+                            lambda run, g: next(1 / i for i, d in enumerate(order(run), 1) if g.get(d))],
+        "average_precision": [lambda run, g: next((1 / i for i, d in enumerate(order(run), 1) if g.get(d)), 0)],
+        "interval": [unpaired, lambda a, b: (0, 0), lambda a, b: a - b],
+    }  # fmt: skip
+    for name, functions in wrong.items():
+        for function in functions:
+            getattr(lesson11, name)(function)
+            assert capsys.readouterr().out.startswith(f"Not yet: {name} for"), name

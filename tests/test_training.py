@@ -1,0 +1,301 @@
+"""Training a pair of encoders: the measures against scikit-learn and scipy, faults, checkpoints."""
+
+import errno
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import rankdata
+from sklearn.metrics import label_ranking_average_precision_score
+from torch.nn.functional import cosine_similarity
+
+from helpers import data, models, training
+
+SMALL = {"width": 32, "layers": 1, "heads": 2, "out": 16, "dropout": 0.0}
+TINY_BERT = {"hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2,
+             "intermediate_size": 16, "hidden_dropout_prob": 0.0,
+             "attention_probs_dropout_prob": 0.0}  # fmt: skip
+
+
+def small():
+    return training.Encoder(**SMALL)
+
+
+def pair(build=small):
+    torch.manual_seed(0)
+    return build(), build()
+
+
+PAIRS = data.qa_pairs(part="train")[:16]
+
+
+@pytest.fixture(scope="module")
+def scores():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(30, 12, generator=generator), torch.randn(50, 12, generator=generator)
+
+
+def test_ranks_are_scipys(scores):
+    questions, passages = scores
+    wanted = [rankdata(-row, method="max")[i] for i, row in enumerate((questions @ passages.T).numpy())]
+    assert training.ranks(questions, passages).tolist() == wanted
+
+
+def test_an_encoder_that_gives_every_text_one_vector_is_never_right():
+    same = torch.ones(5, 3)
+    assert training.ranks(same, same).tolist() == [5] * 5
+    assert training.ranks(same * torch.nan, same).tolist() == [5] * 5
+
+
+def test_measures_are_scikit_learns(scores):
+    questions, passages = scores
+    found = training.measures(training.ranks(questions, passages))
+    table = (questions @ passages.T).numpy()
+    right = np.eye(*table.shape)
+    assert found["MRR"] == pytest.approx(label_ranking_average_precision_score(right, table))
+    top = (-table).argsort(axis=1)
+    assert found["recall@1"] == np.mean(top[:, 0] == np.arange(30))
+    assert found["recall@10"] == np.mean((top[:, :10] == np.arange(30)[:, None]).any(axis=1))
+
+
+def test_chance_is_what_random_scores_give():
+    torch.manual_seed(0)
+    drawn = training.measures(training.ranks(torch.randn(4000, 2), torch.randn(4000, 2)))
+    random_order = torch.randint(1, 4001, (200_000,))
+    for name, value in training.chance(4000).items():
+        assert training.measures(random_order)[name] == pytest.approx(value, rel=0.25, abs=2e-4)
+        assert drawn[name] < 0.01
+
+
+def test_padding_and_order_change_no_vector():
+    encoder = small().eval()
+    texts = [*PAIRS["question"], *PAIRS["answer"]]
+    together = training.embed(encoder, texts)
+    alone = torch.cat([training.embed(encoder, [text]) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_an_empty_text_is_named():
+    with pytest.raises(ValueError, match="text 2 of 3 is empty"):
+        training.embed(small(), ["one", " ", "three"])
+
+
+def test_training_learns_its_pairs_and_one_seed_gives_one_result():
+    encoders = pair()
+    losses = training.train(*encoders, PAIRS, epochs=50, batch=16, lr=5e-3, scale=20, progress=False)
+    assert losses[-1] < 0.5 < losses[0]
+    assert training.held_out(*encoders, PAIRS)["recall@1"] == 1
+    assert losses == training.train(*pair(), PAIRS, epochs=50, batch=16, lr=5e-3, scale=20, progress=False)
+
+
+def test_sparse_updates_touch_the_rows_in_use_only():
+    encoder, other = pair()
+    before = encoder.tokens.weight.detach().clone()
+    training.train(encoder, other, PAIRS, epochs=1, batch=16, lr=1e-3, progress=False)
+    moved = (encoder.tokens.weight != before).any(dim=1).nonzero()[:, 0].tolist()
+    used = {piece for row in training.tokenise(PAIRS["question"]) for piece in row}
+    assert set(moved) <= used and len(moved) > 0.9 * len(used)
+
+
+def test_the_loss_is_lesson_fives_and_echoes_are_extra_columns():
+    encoders = [e.eval() for e in pair()]
+    rows = training.tokenise(PAIRS["question"]), training.tokenise(PAIRS["answer"])
+    q, a, e = (training.embed(encoder, PAIRS[name]) for encoder, name in
+               [(encoders[0], "question"), (encoders[1], "answer"), (encoders[1], "question")])  # fmt: skip
+    plain = training.batch_loss(*encoders, *rows)
+    assert plain.item() == pytest.approx(training.contrastive_loss(q @ a.T).item(), rel=1e-4)
+    echoes = training.batch_loss(*encoders, *rows, scale=20, echo=True)
+    cosines = cosine_similarity(q[:, None], torch.cat([a, e])[None], dim=2)
+    assert echoes.item() == pytest.approx(training.contrastive_loss(20 * cosines).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+def test_rate_rises_to_one_and_falls_to_nothing(warmup):
+    shares = [training.rate(step, 100, warmup) for step in range(100)]
+    assert max(shares) == pytest.approx(1, abs=0.02) and min(shares) > 0
+    if warmup:
+        peak = int(np.argmax(shares))
+        assert shares[:peak] == sorted(shares[:peak])
+        assert shares[peak:] == sorted(shares[peak:], reverse=True)
+        assert shares[-1] < 0.03 and shares[0] <= 0.1
+
+
+def test_one_number_more_leaves_the_rest_alone():
+    torch.manual_seed(0)
+    encoder, other = (training.TopicAndForm(start=s, config=TINY_BERT, layer=2) for s in (2.0, 0.0))
+    topic = training.Pretrained(frozen=0, config=TINY_BERT)
+    topic.bert = encoder.bert
+    texts = list(PAIRS["question"])
+    vectors = training.embed(encoder, texts)
+    plain = torch.nn.functional.normalize(training.embed(topic, texts), dim=1)
+    assert vectors.shape == (16, 17)
+    assert torch.allclose(vectors[:, :16], plain, atol=1e-5)
+    assert torch.allclose(vectors[:, 16], torch.tensor(2.0).tanh().expand(16))
+    weights = {name for name, w in encoder.named_parameters() if w.requires_grad}
+    assert weights == {"form.weight", "form.bias"}
+    before = {name: w.clone() for name, w in encoder.state_dict().items()}
+    training.train(encoder, other, PAIRS, epochs=1, batch=16, lr=1e-2, scale=20, echo=True, progress=False)
+    changed = {name for name, w in encoder.state_dict().items() if not torch.equal(w, before[name])}
+    assert changed and changed <= weights
+
+
+# --- any table ---------------------------------------------------------------------------------
+
+HEADER = "questions\tanswers\n"
+GOOD = "".join(f"what is {i}\tit is number {i}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question\tanswers\nq\ta\n", "line 1: no column 'questions'"),
+        (HEADER + "q\t\n" + GOOD, "line 2: column 'answers' is empty"),
+        (HEADER + "q\n" + GOOD, "line 2: 1 columns where the first line has 2"),
+        (HEADER, "has a header and no rows"),
+        (HEADER + GOOD[:200], "are fewer than one batch of 32"),
+        (HEADER.encode() + "wo wächst der Pfeffer\tin Indien\n".encode("latin-1"), "not UTF-8 text"),
+        (HEADER + "q\t" + "a" * 2_000_000 + "\n" + GOOD, "2,000,000 characters"),
+    ],
+)
+def test_a_bad_table_is_named_in_one_sentence_and_nothing_is_trained(tmp_path, text, message):
+    file = tmp_path / "mine.tsv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    encoders = pair()
+    before = encoders[0].project.weight.clone()
+    with pytest.raises(ValueError) as caught:
+        training.train(*encoders, file, progress=False)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert torch.equal(encoders[0].project.weight, before)
+
+
+def test_someone_elses_table_trains(tmp_path):
+    file = tmp_path / "mine.tsv"
+    file.write_text("id\tquestions\tanswers\n" + "".join(f"{i}\t{row}\n" for i, row in enumerate(GOOD.splitlines())))
+    assert len(training.train(*pair(), file, epochs=1, batch=8, progress=False)) == 5
+    frame = pd.DataFrame({"questions": ["a b"] * 8, "answers": ["c d"] * 8})
+    assert len(training.train(*pair(), frame, epochs=1, batch=8, progress=False)) == 1
+    with pytest.raises(ValueError, match="no column 'answer'"):
+        training.train(*pair(), frame[["questions"]], progress=False)
+
+
+def test_nothing_held_out_is_trained_on():
+    train, test = data.qa_pairs(part="train"), data.qa_pairs(part="test")
+    assert len(train) == 700 and len(test) == 300
+    for column in ("question", "answer"):
+        words = [{" ".join(training.tokenizer().tokenize(text)) for text in part[column]} for part in (train, test)]
+        assert not words[0] & words[1]
+
+
+# --- stopping ----------------------------------------------------------------------------------
+
+
+def test_the_keyboard_stops_at_the_end_of_a_step(capsys):
+    encoders, seen = pair(), []
+
+    def interrupt(losses):
+        seen.append(len(losses))
+        if len(losses) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    losses = training.train(*encoders, PAIRS, epochs=500, batch=16, progress=False, each_epoch=interrupt)
+    assert 2 <= len(losses) < 10
+    assert f"stopped after {len(losses)} of 500 steps" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not encoders[0].training
+    same = pair()
+    training.train(*same, PAIRS, epochs=len(losses), batch=16, progress=False)
+    for one, other in zip(encoders, same, strict=True):
+        assert torch.equal(training.embed(one, ["a word"]), training.embed(other, ["a word"]))
+
+
+def test_it_trains_outside_the_main_thread_too():
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(training.train(*pair(), PAIRS, epochs=1, batch=16, progress=False))
+    )
+    thread.start()
+    thread.join()
+    assert len(found[0]) == 1
+
+
+# --- checkpoints -------------------------------------------------------------------------------
+
+BUILDERS = {
+    "Encoder": small,
+    "Pretrained": lambda: training.Pretrained(frozen=2, config=TINY_BERT),
+    "TopicAndForm": lambda: training.TopicAndForm(start=1.0, layer=3, config=TINY_BERT),
+}
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_a_checkpoint_gives_the_same_vectors(tmp_path, kind):
+    encoders = [e.eval() for e in pair(BUILDERS[kind])]
+    training.save(tmp_path / "pair", *encoders, note="mine")
+    again = training.load(tmp_path / "pair")
+    assert [type(e).__name__ for e in again] == [kind, kind]
+    for one, other in zip(encoders, again, strict=True):
+        assert torch.equal(training.embed(one, PAIRS["question"]), training.embed(other, PAIRS["question"]))
+    assert training.about(tmp_path / "pair") == {"note": "mine"}
+
+
+def test_a_second_save_replaces_the_first(tmp_path):
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        last = small().eval(), small().eval()
+        training.save(tmp_path, *last)
+    assert len(list(tmp_path.glob("pair-*.safetensors"))) == 1
+    assert torch.equal(training.embed(last[0], ["a"]), training.embed(training.load(tmp_path)[0], ["a"]))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    first = [e.eval() for e in pair()]
+    training.save(tmp_path, *first)
+    files = sorted(f.name for f in tmp_path.iterdir())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="no room on the disk to save the pair"):
+        training.save(tmp_path, small(), small())
+    assert sorted(f.name for f in tmp_path.iterdir()) == files
+    assert torch.equal(training.embed(first[0], ["a"]), training.embed(training.load(tmp_path)[0], ["a"]))
+
+
+def test_damaged_and_missing_checkpoints_say_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in nowhere/"):
+        training.load(tmp_path / "nowhere")
+    training.save(tmp_path, *pair())
+    weights = next(tmp_path.glob("pair-*.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="is not whole"):
+        training.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(ValueError, match="is missing"):
+        training.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps([1])[:-1])
+    with pytest.raises(ValueError, match="config.json cannot be read"):
+        training.load(tmp_path)
+
+
+def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(training, "cache", lambda: tmp_path)
+    monkeypatch.setattr(models, "path", lambda *_, **__: None)
+    monkeypatch.setattr(training, "TopicAndForm", lambda *_, **__: small())
+    monkeypatch.setattr(training, "train", lambda *_, **settings: calls.append(settings))
+    training.trained_pair()
+    training.trained_pair()
+    assert calls == [training.LESSON06]
+    next((tmp_path / "lesson06").glob("pair-*")).write_bytes(b"")
+    training.trained_pair()
+    assert len(calls) == 2
+    printed = capsys.readouterr().out
+    assert "has not saved its pair yet" in printed and "Training lesson 6's pair again" in printed
