@@ -53,12 +53,23 @@ def test_word_senses():
         assert len(re.findall(rf"\b{word}\b", sentence.lower())) == 1, sentence
 
 
+def test_nli():
+    table = data.nli()
+    columns = ["premise", "entailment", "neutral", "contradiction"]
+    assert table.shape == (600, 4) and list(table) == columns
+    assert not table.stack().str.lower().duplicated().any()
+    words = table.map(lambda text: len(text.split()))
+    assert words["premise"].between(8, 25).all() and words.iloc[:, 1:].max(axis=None) <= 15
+    assert words.mean().iloc[1:].max() - words.mean().iloc[1:].min() < 1, "length tells nothing"
+
+
 def test_tales():
     assert len(" ".join(data.tales()).split()) > 10_000
 
 
 def test_published_test_inputs_stand_in_no_training_text():
     training = " ".join(data.qa_pairs()["question"]) + " ".join(data.qa_pairs()["answer"])
+    training += " ".join(data.nli().stack()) + (ROOT / "shared_data" / "horses.tsv").read_text()
     training += " ".join(data.tales()) + (ROOT / "shared_data" / "sts_sample.tsv").read_text()
     for words in PUBLISHED_INPUTS:
         assert words not in training.lower(), words

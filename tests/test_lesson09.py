@@ -1,0 +1,333 @@
+"""Lesson 9's own definitions against torch and transformers; its tables, checks and errors."""
+
+import re
+from collections import Counter
+
+import books
+import numpy as np
+import pytest
+
+from helpers import data, models
+from helpers.exercises import lesson09
+
+LESSON = books.NOTEBOOKS / "09_bert_pretraining.ipynb"
+SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return models.path("bert-base-uncased", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    from transformers import BertTokenizer
+
+    return BertTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def lesson(tokenizer):
+    space = books.definitions(
+        LESSON, "make_lstm", "make_layer", "reach", "guesses", "Translator", "random_sentence",
+        "sentences", "make_pairs", "mask_pieces", "parts_of_the_loss", "best_span", "checked",
+        "classify_batch", "tags_batch", "answers_batch", "translate",
+    )  # fmt: skip
+    return space | {"width": 64}
+
+
+@pytest.fixture(scope="module")
+def bind(lesson, tokenizer):
+    """Give a lesson's function the names that other cells made."""
+
+    def given(name, **names):
+        lesson[name].__globals__.update(names)
+        return lesson[name]
+
+    return given
+
+
+def test_a_left_only_mask_is_what_a_decoder_has(folder, tokenizer, bind):
+    """The lesson's additive mask gives the numbers of the library's own is_decoder=True."""
+    import torch
+    import transformers
+    from transformers import BertForMaskedLM
+
+    transformers.utils.logging.set_verbosity_error()
+    space = books.definitions(LESSON, "run")
+    eager = {"attn_implementation": "eager"}
+    space["tokenizer"] = tokenizer
+    space["bert"] = BertForMaskedLM.from_pretrained(folder, **eager).eval()
+    decoder = BertForMaskedLM.from_pretrained(folder, is_decoder=True, **eager).eval()
+    text = "The dog that chased the cats barks."
+    batch = tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        for left_only, library in [(False, space["bert"]), (True, decoder)]:
+            answer, pieces = space["run"](text, left_only)
+            wanted = library(batch.input_ids, attention_mask=batch.attention_mask).logits
+            torch.testing.assert_close(answer.logits, wanted, rtol=1e-4, atol=1e-4)
+            seen = torch.stack(answer.attentions).triu(diagonal=1).sum().item()
+            assert (seen == 0) == left_only
+            assert len(pieces) == batch.input_ids.shape[1]
+
+
+def test_both_networks_have_the_same_number_of_weights_to_a_percent(bind):
+    make_lstm, make_layer = bind("make_lstm", width=64), bind("make_layer", width=64)
+    lstm, layer = (sum(p.numel() for p in net.parameters()) for net in (make_lstm(), make_layer()))
+    assert abs(lstm / layer - 1) < 0.01
+
+
+def test_the_first_word_fades_in_the_lstm_and_not_in_the_layer(bind):
+    import torch
+
+    reach = bind("reach", width=64)
+    make_lstm, make_layer = bind("make_lstm", width=64), bind("make_layer", width=64)
+    for seed in range(10, 13):
+        torch.manual_seed(seed)
+        lstm, open_gate, layer = reach(make_lstm()), reach(make_lstm(keep=3.0)), reach(make_layer())
+        assert lstm[0] < 1e-8 and lstm[0] < open_gate[0] < 0.3 and 0.5 < layer[0] < 2
+        assert lstm[:-1].mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_gate_that_is_opened_is_the_one_that_keeps(bind):
+    """One step by hand: with the forget gate open, the old cell state stays."""
+    import torch
+
+    lstm = bind("make_lstm", width=64)(keep=50.0)
+    cell = torch.randn(1, 1, 64)
+    with torch.no_grad():
+        kept = lstm(torch.zeros(1, 1, 64), (torch.zeros(1, 1, 64), cell))[1][1]
+    assert (kept - cell).abs().max() < 0.1
+
+
+def test_a_random_sentence_is_aligned_word_by_word(lesson, bind):
+    source = next(c.source for c in books.code(books.read(LESSON)) if "french_of =" in c.source)
+    space = {"np": np}
+    exec(source, space)
+    for seed in range(50):
+        english, french, places = space["random_sentence"](np.random.default_rng(seed))
+        assert [space["french_of"][english[i]] for i in places] == french
+        assert sorted(places) == list(range(len(english)))
+    translate = bind("translate", source_id={"": 0, "the": 1}, english=["the"])
+    for bad in ([], ["the", "kangaroo"], ["the"] * 11):
+        with pytest.raises(ValueError, match="use 1 to 10 of these words: the"):
+            translate(bad)
+
+
+def test_the_translators_decoder_sees_nothing_to_the_right(lesson):
+    import torch
+
+    torch.manual_seed(0)
+    net = lesson["Translator"](20, 20)
+    source, target = torch.randint(1, 20, (2, 7)), torch.randint(1, 20, (2, 6))
+    changed = target.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % 20
+    with torch.no_grad():
+        scores, weights = net(source, target)
+        others, _ = net(source, changed)
+    torch.testing.assert_close(scores[:, :-1], others[:, :-1])
+    assert not torch.allclose(scores[:, -1], others[:, -1])
+    assert weights.shape == (2, 6, 7) and torch.allclose(weights.sum(-1), torch.ones(2, 6))
+
+
+@pytest.fixture(scope="module")
+def small():
+    class Small:
+        mask_token_id = 4
+
+        def __len__(self):
+            return 500
+
+    return Small()
+
+
+def test_the_masking_keeps_its_rules(bind, small):
+    import torch
+
+    mask_pieces = bind("mask_pieces", n_special=5, small=small)
+    ids = torch.randint(0, 500, (3_000, 64), generator=torch.Generator().manual_seed(0))
+    hidden, labels = mask_pieces(ids, torch.Generator().manual_seed(1))
+    chosen = labels >= 0
+    assert torch.equal(labels[chosen], ids[chosen]) and torch.equal(hidden[~chosen], ids[~chosen])
+    assert not (chosen & (ids < 5)).any() and (labels[~chosen] == -100).all()
+    n, k = int((ids >= 5).sum()), int(chosen.sum())
+    masked, same = int((hidden[chosen] == 4).sum()), int((hidden == ids)[chosen].sum())
+    for count, of, share in [(k, n, 0.15), (masked, k, 0.8), (same, k, 0.1 + 0.1 / 495)]:
+        assert abs(count - of * share) < 4 * (of * share * (1 - share)) ** 0.5
+    random = hidden[chosen & (hidden != 4) & (hidden != ids)]
+    assert random.min() >= 5 and len(random.unique()) > 480
+
+
+def test_the_masking_is_short_enough_to_read():
+    cell = next(c for c in books.code(books.read(LESSON)) if "def mask_pieces" in c.source)
+    assert len(cell.source.splitlines()) <= 25
+
+
+def test_half_of_the_second_sentences_follow(lesson):
+    documents = [[f"{d} {i}" for i in range(8)] for d in range(400)]
+    pairs = lesson["make_pairs"](documents, np.random.default_rng(0))
+    assert len(pairs) == 400 * 7
+    for first, second, label in pairs:
+        (d, i), (e, j) = map(str.split, (first, second))
+        follows = d == e and int(j) == int(i) + 1
+        assert follows == (label == 0) and (d != e) == (label == 1)
+    share = np.mean([label == 0 for *_, label in pairs])
+    assert abs(share - 0.5) < 4 * 0.5 / len(pairs) ** 0.5
+
+
+def test_the_two_parts_are_the_librarys_loss(lesson):
+    import torch
+    from transformers import BertConfig, BertForPreTraining
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                        intermediate_size=32, max_position_embeddings=12, hidden_dropout_prob=0,
+                        attention_probs_dropout_prob=0)  # fmt: skip
+    model = BertForPreTraining(config)
+    ids = torch.randint(5, 60, (6, 12))
+    ids[:, 9:] = 0
+    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(),
+             "token_type_ids": torch.zeros_like(ids), "next_sentence_label": torch.randint(2, (6,))}  # fmt: skip
+    labels = torch.full_like(ids, -100)
+    labels[:, 2:4] = ids[:, 2:4]
+    mlm, nsp, right = lesson["parts_of_the_loss"](model, batch, ids, labels)
+    wanted = model(**batch, labels=labels)
+    assert (mlm + nsp).item() == pytest.approx(wanted.loss.item(), rel=1e-5)
+    answers = wanted.seq_relationship_logits.argmax(1) == batch["next_sentence_label"]
+    assert right.item() == pytest.approx(answers.float().mean().item())
+
+
+def test_the_line_is_the_loss_of_the_counted_shares():
+    """No guesser that gives every position the same shares does better on the counted text."""
+    from scipy.stats import entropy
+
+    text = LESSON.read_text(encoding="utf-8")
+    assert "-(p[p > 0] * p[p > 0].log()).sum()" in text
+    share = np.array([6, 3, 1]) / 10
+    assert -(share * np.log(share)).sum() == pytest.approx(entropy(share))
+
+
+def test_the_best_span_is_the_best_of_all(lesson):
+    import torch
+
+    for seed in range(20):
+        torch.manual_seed(seed)
+        begin, end, inside = torch.randn(9), torch.randn(9), torch.rand(9) < 0.7
+        inside[seed % 9] = True
+        spans = [(a, b) for a in range(9) for b in range(a, min(9, a + 3)) if inside[a] and inside[b]]
+        wanted = max(spans, key=lambda s: begin[s[0]] + end[s[1]])
+        assert lesson["best_span"](begin, end, inside, longest=3) == wanted
+
+
+def test_labels_land_on_their_pieces(bind, tokenizer):
+    tags = ["O", "PERSON", "PLACE", "TIME"]
+    rows = data.transfer("tags")
+    batch = bind("tags_batch", tokenizer=tokenizer, TAGS=tags)(rows)
+    for i, row in enumerate(rows.itertuples()):
+        kept = [tags[x] for x in batch["labels"][i].tolist() if x >= 0]
+        assert kept == row.tags.split()
+    rows = data.transfer("answers")
+    batch = bind("answers_batch", tokenizer=tokenizer)(rows)
+    for i, answer in enumerate(rows["answer"]):
+        a, b = batch["start_positions"][i], batch["end_positions"][i]
+        assert batch["input_ids"][i, a : b + 1].tolist() == tokenizer(answer).input_ids[1:-1], answer
+        assert batch["token_type_ids"][i, a] == 1 and b - a < 12
+
+
+def test_the_tables_to_fine_tune_on():
+    table = data.transfer("classify")
+    assert table["sentence"].is_unique
+    assert table.groupby(["part", "label"]).size().to_dict() == {
+        (part, label): n for part, n in (("train", 20), ("test", 15))
+        for label in ("cooking", "garden", "sport", "travel")
+    }  # fmt: skip
+    table = data.transfer("tags")
+    assert table["words"].is_unique and Counter(table["part"]) == {"train": 80, "test": 60}
+    named = {part: set() for part in ("train", "test")}
+    for row in table.itertuples():
+        tagged = zip(row.words.split(), row.tags.split(), strict=True)
+        named[row.part] |= {word for word, tag in tagged if tag in ("PERSON", "PLACE")}
+        assert set(row.tags.split()) <= {"O", "PERSON", "PLACE", "TIME"}
+    assert not named["train"] & named["test"] and min(map(len, named.values())) > 40
+    table = data.transfer("answers")
+    parts = table.groupby("part")["passage"].unique()
+    assert not set(parts["train"]) & set(parts["test"])
+    assert (len(parts["train"]), len(parts["test"])) == (45, 30)
+    assert Counter(table["part"]) == {"train": 90, "test": 60} and table["question"].is_unique
+
+
+def test_a_bad_table_gets_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="task is 'sums'; it must be one of classify, tags, answers"):
+        data.transfer("sums")
+    file = tmp_path / "mine.tsv"
+    file.write_text("part\twords\ttags\ntrain\ta b\tO\n")
+    with pytest.raises(ValueError, match="mine.tsv, row 2: 2 words and 1 tags"):
+        data.transfer("tags", file)
+    file.write_text("part\tquestion\tpassage\tanswer\ntrain\tWho?\ta cat saw a cat\tcat\n")
+    with pytest.raises(ValueError, match="row 2: the answer 'cat' stands in the passage 2 times"):
+        data.transfer("answers", file)
+    file.write_text("part\tsentence\tlabel\ndev\tHello there.\tsport\n")
+    with pytest.raises(ValueError, match="row 2: part is 'dev'"):
+        data.transfer("classify", file)
+
+
+def test_readers_get_one_sentence_for_bad_input(bind, tokenizer):
+    checked = bind("checked", tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="the question is empty"):
+        checked("  ", "question")
+    with pytest.raises(ValueError, match="the sentence has 302 pieces; use at most 200"):
+        checked("bat " * 300)
+    assert checked("A bat.") == "A bat."
+    guesses = bind("guesses", tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"write \[MASK\] once"):
+        guesses("no mask")
+    with pytest.raises(ValueError, match="at most 512"):
+        guesses("[MASK] " + "bat " * 600)
+
+
+def test_numbers_of_bert_in_the_prose():
+    """12 · width² weights a layer; base and large as published, to what rounding allows."""
+    import torch
+    from transformers import BertConfig, BertForPreTraining, BertModel
+
+    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+             "intermediate_size": 4096}  # fmt: skip
+    for options, published in (({}, 110e6), (large, 340e6)):
+        config = BertConfig(**options)
+        with torch.device("meta"):
+            bare, both = BertModel(config), BertForPreTraining(config)
+        layer = sum(p.numel() for p in bare.encoder.layer[0].parameters())
+        assert layer == pytest.approx(12 * config.hidden_size**2, rel=0.005)
+        bare, both = (sum(p.numel() for p in m.parameters()) for m in (bare, both))
+        assert both == pytest.approx(published, rel=0.015)
+        assert abs(both - published) < abs(bare - published) or options == {}
+
+
+ANSWERS = {
+    "left_only_mask": (lambda f: lesson09.left_only_mask(f), "lambda n: torch.ones(n, n)", "for 1 gives"),
+    "unigram_loss": (lambda f: lesson09.unigram_loss(f), "lambda c, t: 0.0", "ln 2"),
+    "count_weights": (lambda f: lesson09.count_weights(f), "lambda l, w, p: 12 * l * w * w", "it should be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*ANSWERS, "whole_words"])
+def test_checks_accept_the_solutions_and_explain_the_rest(name, tokenizer, capsys):
+    import torch
+
+    check, wrong, says = ANSWERS.get(name, (
+        lambda f: lesson09.whole_words(f, tokenizer), "lambda p: [[i] for i in range(1, len(p) - 1)]",
+        "Unhappiness"))  # fmt: skip
+    check(books.definitions(SOLUTION, name)[name])
+    assert capsys.readouterr().out.startswith(f"Right: {name}")
+    check(eval(wrong, {"torch": torch}))
+    said = capsys.readouterr().out
+    assert said.startswith("Not yet: ") and says in said
+    check(lambda *_: ...)
+    assert capsys.readouterr().out.startswith("Not yet written: ")
+    check(lambda *_: "text")
+    assert capsys.readouterr().out.startswith("Not yet: ")
+
+
+def test_the_course_calls_it_pre_training():
+    prose = "\n".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown")
+    assert not re.search(r"\b[Pp]retrain", prose)
