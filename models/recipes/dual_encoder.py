@@ -53,7 +53,7 @@ RUNS = {  # how an encoder is built, the rows it trains on, epochs to report, se
     "cosine and temperature, longer": (from_scratch, None, [5], COSINE),
     "raw BERT": (raw, None, [0, 2], FINE),
     "raw BERT, batch of 128": (raw, None, [2], FINE | {"batch": 128}),
-    "raw BERT, batch of 128, longer": (raw, None, [8], FINE | {"batch": 128}),
+    "raw BERT, batch of 128, longer": (raw, None, [4], FINE | {"batch": 128}),
     "MiniLM": (minilm, None, [0, 2], FINE | {"lr": 2e-5}),
     "MiniLM, echoes": (minilm, None, [2], FINE | {"echo": True}),
     "MiniLM, echoes, longer": (minilm, None, [4], FINE | {"echo": True}),
