@@ -42,7 +42,7 @@ BATCH, STEPS, LENGTH, TRAINED, RATE = 32, 32, 32, 2, 2e-4
 PREMISES = 500  # rows of nli_sample.tsv to train on; the rest are held out
 SILVER = 600  # pairs that the cross-encoder of Augmented SBERT scores
 GRADER_STEPS = 32
-SIZES = {"softmax": [8, 16, 32, 64, 96], "multiple negatives": [8, 16, 32, 64]}  # steps; else [STEPS]
+SIZES = {"softmax": [8, 16, 32, 64], "multiple negatives": [8, 16, 32, 64]}  # steps; else [STEPS]
 KEYS = ["objective", "seed", "examples"]
 
 
