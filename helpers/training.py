@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, hardtanh, normalize
 
 from helpers import cache, data, models
 
@@ -94,9 +94,10 @@ class TopicAndForm(torch.nn.Module):
     """A BERT left as it is, and beside its vector one trained number: does the text ask or tell?
 
     The first `width` numbers are the last layer's token vectors, averaged, of length 1: what the
-    text is about. The one after them is tanh of a linear map of layer `layer`'s average, near -1
-    or +1 once trained; it begins as tanh(start) for every text. Two such vectors have the dot
-    product cosine + form * form. Questions start at 2 ("I look for what tells"), passages at 0.
+    text is about. The one after them is a linear map of layer `layer`'s average, cut off at -1
+    and +1; it begins as `start` for every text. Two such vectors have the dot product
+    cosine + form * form. Questions start at 1 ("I look for what tells"; at the edge there is no
+    gradient, so it stays), passages at 0.
     forward(ids, mask) as in `Encoder`; gives (batch, width + 1). Only `form` is trained.
     """
 
@@ -114,7 +115,7 @@ class TopicAndForm(torch.nn.Module):
         layers = self.bert(ids, attention_mask=mask, output_hidden_states=True).hidden_states
         mask = mask.unsqueeze(-1)
         low, last = [(layers[i] * mask).sum(1) / mask.sum(1) for i in (self.layer, -1)]
-        return torch.cat([normalize(last, dim=1), self.form(self.norm(low)).tanh()], dim=1)
+        return torch.cat([normalize(last, dim=1), hardtanh(self.form(self.norm(low)))], dim=1)
 
 
 @functools.cache
@@ -542,7 +543,7 @@ def trained_pair() -> tuple[torch.nn.Module, torch.nn.Module]:
         print(f"Training lesson 6's pair again: {e}.")
     torch.manual_seed(0)
     folder = models.path(MINILM, quiet=True)
-    question_encoder, answer_encoder = TopicAndForm(folder, start=2.0), TopicAndForm(folder)
+    question_encoder, answer_encoder = TopicAndForm(folder, start=1.0), TopicAndForm(folder)
     train(question_encoder, answer_encoder, data.qa_pairs(part="train"), **LESSON06)
     save(place, question_encoder, answer_encoder, settings=LESSON06)
     return question_encoder, answer_encoder

@@ -29,7 +29,7 @@ def build(start: str, side: str) -> torch.nn.Module:
     folder = models.path(training.MINILM, quiet=True)
     if start == "minilm":
         return training.Pretrained(folder)
-    return training.TopicAndForm(folder, start=2.0 if side == "question" else 0.0)
+    return training.TopicAndForm(folder, start=1.0 if side == "question" else 0.0)
 
 
 def place() -> str:

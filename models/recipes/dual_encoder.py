@@ -34,7 +34,7 @@ def minilm(side):
 
 
 def one_number_more(side):
-    start = 2.0 if side == "question" else 0.0
+    start = 1.0 if side == "question" else 0.0
     return training.TopicAndForm(models.path(MINILM, quiet=True), start=start)
 
 
