@@ -42,7 +42,8 @@ BATCH, STEPS, LENGTH, TRAINED, RATE = 32, 32, 32, 2, 2e-4
 PREMISES = 500  # rows of nli_sample.tsv to train on; the rest are held out
 SILVER = 600  # pairs that the cross-encoder of Augmented SBERT scores
 GRADER_STEPS = 32
-SIZES = {"softmax": [8, 16, 32, 64], "multiple negatives": [8, 16, 32, 64]}  # steps; else [STEPS]
+SIZES = {"softmax": [8, 32, 64, 192], "multiple negatives": [8, 16, 32, 64]}  # steps; else [STEPS]
+KINDS = ["entailment", "neutral", "contradiction"]
 KEYS = ["objective", "seed", "examples"]
 
 
@@ -138,8 +139,7 @@ def nearer(model, nli):
 
 
 def nli_rows(nli, gold, seed):
-    columns = ["entailment", "neutral", "contradiction"]
-    rows = [(r["premise"], r[c], label) for _, r in nli.iterrows() for label, c in enumerate(columns)]
+    rows = [(r["premise"], r[c], label) for _, r in nli.iterrows() for label, c in enumerate(KINDS)]
     first, second, label = map(list, zip(*rows, strict=True))
     return Dataset.from_dict({"sentence1": first, "sentence2": second, "label": label})
 
@@ -160,7 +160,6 @@ def gold_rows(nli, gold, seed):
 
 def unscored(nli):
     """SILVER pairs nobody scored: a premise with one of its sentences, or with BM25's best other one."""
-    columns = ["entailment", "neutral", "contradiction"]
     index = bm25s.BM25()
     index.index(bm25s.tokenize(list(nli["premise"]), show_progress=False), show_progress=False)
     words = bm25s.tokenize(list(nli["premise"]), return_ids=False, show_progress=False)
@@ -168,7 +167,7 @@ def unscored(nli):
     pairs = []
     for i, row in enumerate(nli.to_dict("records")):
         other = next(j for j in near[i] if j != i)
-        pairs += [(row["premise"], row[columns[i % 3]]), (row["premise"], nli["premise"][other])]
+        pairs += [(row["premise"], row[KINDS[i % 3]]), (row["premise"], nli["premise"][other])]
     order = np.random.default_rng(0).permutation(len(pairs))[:SILVER]
     return pd.DataFrame([pairs[i] for i in order], columns=["sentence1", "sentence2"])
 
@@ -204,7 +203,7 @@ def delete_words(text, rng, keep=0.4):
 
 def noisy_rows(nli, gold, seed):
     rng = random.Random(0)
-    texts = [text for column in nli for text in nli[column]]
+    texts = [text for kind in KINDS for text in nli[kind]]
     return Dataset.from_dict({"noisy": [delete_words(t, rng) for t in texts], "text": texts})
 
 
