@@ -1,5 +1,6 @@
 """What the tests of the notebooks share."""
 
+import ast
 import copy
 import re
 from pathlib import Path
@@ -70,8 +71,9 @@ def definitions(path: Path, *wanted: str) -> dict:
     space: dict = {}
     for cell in code(read(path)):
         lines = cell.source.splitlines()
-        imports = "\n".join(x for x in lines if re.match(r"(import|from) ", x))
-        exec(imports, space)
+        statements = ast.parse(cell.source).body
+        imports = [x for x in statements if isinstance(x, ast.Import | ast.ImportFrom)]
+        exec("\n".join(map(ast.unparse, imports)), space)
         if any(re.search(rf"^(def|class) {w}\b", cell.source, re.M) for w in wanted):
             kept, inside = [], False
             for line in lines:  # the definitions alone, not what the cell does with them

@@ -1,6 +1,5 @@
 """Lesson 9's own definitions against torch and transformers; its tables, checks and errors."""
 
-import re
 from collections import Counter
 
 import books
@@ -327,7 +326,3 @@ def test_checks_accept_the_solutions_and_explain_the_rest(name, tokenizer, capsy
     check(lambda *_: "text")
     assert capsys.readouterr().out.startswith("Not yet: ")
 
-
-def test_the_course_calls_it_pre_training():
-    prose = "\n".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown")
-    assert not re.search(r"\b[Pp]retrain", prose)
