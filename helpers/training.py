@@ -12,12 +12,15 @@ same. This module adds what a lesson need not show: several processes (scripts/t
 a stop from the keyboard at the end of a step, checkpoints.
 """
 
+import ctypes
 import errno
 import functools
+import gc
 import hashlib
 import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -338,6 +341,13 @@ def as_pairs(pairs: "pandas.DataFrame | str | Path") -> "pandas.DataFrame":
 def device() -> str:
     """ "cuda" where there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free() -> None:
+    """Give memory that was let go of back to the system; glibc keeps much of it otherwise."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # --- several processes (torchrun) ------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_importing_helpers_loads_nothing_heavy():
 
 
 def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
-    order = ["hub", "stand_ins", "models", "data", "docs", "figures", "pooling", "training",
+    order = ["hub", "stand_ins", "models", "data", "docs", "tasks", "figures", "pooling", "training",
              "exercises"]
     modules = {f.relative_to(ROOT / "helpers").parts[0].removesuffix(".py"): [] for f in
                (ROOT / "helpers").rglob("*.py") if f.parent != ROOT / "helpers" or f.stem != "__init__"}  # fmt: skip

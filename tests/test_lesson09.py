@@ -79,12 +79,13 @@ def test_both_networks_have_the_same_number_of_weights_to_a_percent(bind):
 def test_the_first_word_fades_in_the_lstm_and_not_in_the_layer(bind):
     import torch
 
-    reach = bind("reach", width=64)
-    make_lstm, make_layer = bind("make_lstm", width=64), bind("make_layer", width=64)
+    reach = bind("reach", width=256)  # the lesson's own width
+    make_lstm, make_layer = bind("make_lstm", width=256), bind("make_layer", width=256)
     for seed in range(10, 13):
         torch.manual_seed(seed)
-        lstm, open_gate, layer = reach(make_lstm()), reach(make_lstm(keep=3.0)), reach(make_layer())
-        assert lstm[0] < 1e-8 and lstm[0] < open_gate[0] < 0.3 and 0.5 < layer[0] < 2
+        lstm, ajar, wide = (reach(make_lstm(keep=keep)) for keep in (0.0, 1.0, 3.0))
+        layer = reach(make_layer())
+        assert lstm[0] < 1e-8 < ajar[0] < 0.01 and 0.3 < wide[0] < 5 and 0.5 < layer[0] < 2
         assert lstm[:-1].mean() == pytest.approx(1, rel=1e-4)
 
 
@@ -96,7 +97,10 @@ def test_the_gate_that_is_opened_is_the_one_that_keeps(bind):
     cell = torch.randn(1, 1, 64)
     with torch.no_grad():
         kept = lstm(torch.zeros(1, 1, 64), (torch.zeros(1, 1, 64), cell))[1][1]
-    assert (kept - cell).abs().max() < 0.1
+        shut = bind("make_lstm", width=64)(keep=-50.0)
+        lost = shut(torch.zeros(1, 1, 64), (torch.zeros(1, 1, 64), cell))[1][1]
+    assert (kept - cell).abs().max() < 0.3  # what the input adds is small
+    assert lost.abs().max() < 0.3 < cell.abs().max()
 
 
 def test_a_random_sentence_is_aligned_word_by_word(lesson, bind):

@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 
 PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
 LARGEST_KERNEL = 1536  # MiB
+LARGER = {"06_dual_encoder_training": 2048}  # two published encoders and Adam's two moments of each
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 
 
@@ -43,7 +44,8 @@ def test_a_cell_run_again_gives_the_same(path):
 
 
 def test_the_kernel_stays_small(path):
-    assert int(books.text(books.code(run_twice(path))[-1])) < LARGEST_KERNEL
+    peak = int(books.text(books.code(run_twice(path))[-1]))
+    assert peak < (LARGER.get(path.stem, LARGEST_KERNEL) if path in books.LESSONS else LARGEST_KERNEL)
 
 
 def test_figures_that_differ_between_machines(path):
