@@ -63,12 +63,13 @@ def doubled(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return twice
 
 
-def definitions(path: Path, *wanted: str) -> dict:
+def definitions(path: Path, *wanted: str, given: dict | None = None) -> dict:
     """Run only the cells of a notebook that define the wanted names; return the namespace.
 
     A cell counts if it holds `def name`, `class name` or an import on which it can stand.
+    given: names that the definitions need while they are made, for example for a default.
     """
-    space: dict = {}
+    space: dict = dict(given or {})
     for cell in code(read(path)):
         lines = cell.source.splitlines()
         statements = ast.parse(cell.source).body

@@ -1,0 +1,209 @@
+"""Lesson 10: its rulers and its loop are the libraries' and the recipe's; its table, its prose."""
+
+import random
+import sys
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers import ROOT, data, models
+from helpers.exercises import lesson10
+
+LESSON = next(p for p in books.LESSONS if p.name.startswith("10"))
+SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("10"))
+TABLE = ROOT / "models" / "recipes" / "objectives.tsv"
+HORSES = data.read_tsv(data.SHARED / "horses.tsv", ["part", "horse", "zebra", "thing"])
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    sys.path.insert(0, str(TABLE.parent))
+    try:
+        import objectives
+    finally:
+        sys.path.pop(0)
+    return objectives
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    space = books.definitions(
+        LESSON, "freeze", "raw_bert", "cosines", "pearson", "Progress", "settings", "train",
+        "scored_rows", "delete_words", "nearness", given={"STEPS": 32, "BATCH": 32},
+    )  # fmt: skip
+    space |= {"question": "What is a horse?"}
+    space["tqdm"] = lambda **_: type("Bar", (), {"update": lambda *_: None, "close": lambda *_: None})()
+    return space
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.read_csv(TABLE, sep="\t")
+
+
+def test_pearson_of_many_draws_is_scipys(lesson, recipe):
+    from scipy.stats import pearsonr
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 40)).astype("float32"), rng.normal(size=(3, 40))
+    wanted = [pearsonr(a, b).statistic for a, b in zip(x, y, strict=True)]
+    for pearson in (lesson["pearson"], recipe.pearson):
+        assert pearson(x, y) == pytest.approx(wanted, rel=1e-5)
+        assert pearson(x[0], y[0]) == pytest.approx(wanted[0], rel=1e-5)
+
+
+def test_the_interval_of_a_gain_is_scipys_paired_bootstrap(recipe):
+    from scipy.stats import bootstrap, pearsonr
+
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0, 5, 150)
+    before, after = scores + rng.normal(0, 3, 150), scores + rng.normal(0, 1.5, 150)
+    wanted = bootstrap((before, after, scores), lambda b, a, s: pearsonr(a, s)[0] - pearsonr(b, s)[0],
+                       paired=True, vectorized=False, n_resamples=2_000, method="percentile",
+                       rng=np.random.default_rng(1)).confidence_interval  # fmt: skip
+    assert recipe.interval(before, after, scores) == pytest.approx((wanted.low, wanted.high), abs=0.02)
+
+
+def test_no_sentence_of_the_gold_half_is_held_out():
+    table = data.read_tsv(data.SHARED / "sts_sample.tsv", ["sentence1", "sentence2"])
+    gold, held = (set(table[start::2].to_numpy().ravel()) for start in (0, 1))
+    assert not gold & held
+    nli = data.nli()
+    known, unseen = set(nli[:500].to_numpy().ravel()), set(nli[500:].to_numpy().ravel())
+    assert not known & unseen and not (known | unseen) & held
+
+
+def test_only_the_upper_two_layers_are_trained(lesson):
+    bert = lesson["raw_bert"]().transformers_model
+    moving = {name.split(".")[2] for name, p in bert.named_parameters()
+              if p.requires_grad and "encoder.layer" in name}  # fmt: skip
+    last = len(bert.encoder.layer)
+    assert moving == {str(last - 2), str(last - 1)}
+    assert not any(p.requires_grad for p in bert.embeddings.parameters())
+
+
+def test_too_few_rows_and_bad_input_get_one_sentence(lesson):
+    rows = lesson["scored_rows"](pd.DataFrame({"sentence1": ["a"], "sentence2": ["b"], "score": [5.0]}))
+    with pytest.raises(ValueError, match="1 rows are fewer than one batch of 32"):
+        lesson["train"](None, None, rows)
+    with pytest.raises(ValueError, match="an empty sentence has no words"):
+        lesson["delete_words"](" ", random.Random(0))
+    for text in ("", "  ", None):
+        with pytest.raises(ValueError, match="each text must describe an animal or a thing"):
+            lesson["nearness"](None, ["a sentence", text])
+
+
+def test_the_noise_deletes_six_words_in_ten_and_keeps_the_order(lesson, recipe):
+    rng, text = random.Random(0), " ".join(map(str, range(1000)))
+    kept = [int(word) for word in lesson["delete_words"](text, rng).split()]
+    assert kept == sorted(kept) and 340 < len(kept) < 460
+    assert lesson["delete_words"]("alone", rng) == "alone"
+    assert lesson["delete_words"](text, random.Random(1)) == recipe.delete_words(text, random.Random(1))
+
+
+# --- the recipe's table --------------------------------------------------------------------------
+
+
+def test_the_table_has_three_seeds_of_every_objective(table, recipe):
+    wanted = {(name, seed, recipe.BATCH * steps) for name in recipe.OBJECTIVES for seed in (0, 1, 2)
+              for steps in recipe.SIZES.get(name, [recipe.STEPS])}  # fmt: skip
+    assert set(table[recipe.KEYS].itertuples(index=False, name=None)) == wanted
+    assert table["STS before"].nunique() == 1
+
+
+def test_what_the_prose_says_of_the_table(table):
+    begin = table["STS before"].iloc[0]
+    mean = table.groupby(["objective", "examples"])[["STS after", "entailment nearer"]].mean()
+    ranking, softmax = (mean.loc[name]["STS after"] for name in ("multiple negatives", "softmax"))
+    assert ranking.iloc[0] > begin + 0.03, "gains at once"
+    assert begin < ranking.iloc[-1] < ranking.max() - 0.01, "and loses a part of it"
+    longest = table[(table["objective"] == "softmax") & (table["examples"] == softmax.index[-1])]
+    assert (longest["STS after"] < begin - 0.02).all(), "below, in each of the three seeds"
+    assert softmax.max() < begin + 0.015, "next to nothing"
+    augmented, cosine = (table[(table["objective"] == n) & (table["examples"] == 1024)]["STS after"].to_numpy()
+                         for n in ("Augmented SBERT", "cosine"))  # fmt: skip
+    assert (augmented < cosine).all(), "silver labels bring no gain on top of the gold"
+    at_budget = mean.xs(1024, level="examples")
+    near = at_budget["entailment nearer"].sort_values()
+    assert list(near.index[-2:]) == ["multiple negatives", "triplet"], "two rulers"
+    assert near.iloc[:-2].max() < 0.5, "for the others contradictions are nearer"
+    assert at_budget["STS after"].idxmax() == "multiple negatives", "two orders"
+
+
+def test_contradictions_share_more_words_with_the_premise():
+    words = data.nli()[500:].map(lambda text: set(text.lower().strip(".").split()))
+    shared = {kind: np.mean([len(a & b) / len(b) for a, b in zip(words["premise"], words[kind], strict=True)])
+              for kind in ("entailment", "contradiction")}  # fmt: skip
+    assert shared["contradiction"] > shared["entailment"] + 0.03, shared
+
+
+def test_one_row_of_the_table_computed_again(table, recipe):
+    """The first eight steps of multiple negatives: Pearson to one in a hundred."""
+    found = recipe.run("multiple negatives", 0, data.nli(), data.sts(data.SHARED / "sts_sample.tsv"), steps=[8])
+    row = table[(table["objective"] == "multiple negatives") & (table["seed"] == 0) & (table["examples"] == 256)]
+    for name in ("STS before", "STS after", "entailment nearer"):
+        assert float(found[0][name]) == pytest.approx(row[name].item(), abs=0.02), name
+
+
+def test_the_lessons_loop_is_the_recipes(lesson, recipe):
+    """Two steps of each from the same seed give the same weights."""
+    gold, _ = recipe.split_sts(data.sts(data.SHARED / "sts_sample.tsv"))
+    vectors = []
+    for space in (lesson, vars(recipe)):
+        recipe.set_seed(0)
+        model = space["raw_bert"]()
+        rows = (space.get("scored_rows") or space["scored"])(gold)
+        space["train"](model, recipe.losses.CosineSimilarityLoss(model), rows, steps=2)
+        vectors.append(model.eval().encode(["a sentence", "another"]))
+    assert np.allclose(*vectors, atol=1e-5)
+
+
+# --- the exercises -------------------------------------------------------------------------------
+
+
+def test_the_worked_answers_are_right_and_the_blanks_are_not(capsys):
+    for name in ("features", "multiple_negatives", "cosent"):
+        check = getattr(lesson10, name)
+        check(books.definitions(SOLUTIONS, name)[name])
+        assert capsys.readouterr().out.startswith("Right:"), name
+        check(lambda *_: ...)
+        assert capsys.readouterr().out.startswith("Not yet written:"), name
+        check(lambda *_: torch.tensor(0.5))
+        assert capsys.readouterr().out.startswith("Not yet:"), name
+
+
+def test_likely_mistakes_are_told(capsys):
+    F = torch.nn.functional
+
+    def without_hard_ones(a, p, n, scale):
+        return F.cross_entropy(scale * F.normalize(a, dim=1) @ F.normalize(p, dim=1).T, torch.arange(len(a)))
+
+    lesson10.multiple_negatives(without_hard_ones)
+    lesson10.features(lambda u, v: torch.cat([u, v, u - v], dim=1))
+    lesson10.cosent(lambda c, s: torch.logsumexp(
+        torch.cat([torch.zeros(1), (20 * (c[None] - c[:, None]))[s[:, None] >= s[None]]]), dim=0))  # fmt: skip
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3 and all(line.startswith("Not yet: ") for line in said), said
+
+
+# --- the horses ----------------------------------------------------------------------------------
+
+
+def test_the_table_of_horses():
+    assert HORSES["part"].value_counts().to_dict() == {"train": 16, "test": 12}
+    texts = HORSES[["horse", "zebra", "thing"]]
+    assert not texts.stack().duplicated().any()
+    for kind, column in texts.items():
+        for text in column:
+            assert not any(word in text.lower() for word in ("horse", "zebra", "stallion")), text
+            marked = any(word in text.lower() for word in ("stripe", "band", "line after dark line", "bars of"))
+            assert marked == (kind == "zebra"), text
+    lengths = texts.map(lambda text: len(text.split())).mean()
+    assert lengths.max() - lengths.min() < 3.5, "length tells little"
+
+
+def test_the_raw_bert_is_bundled():
+    assert models.path("bert-base-uncased", quiet=True).is_dir()
