@@ -74,6 +74,8 @@ def main() -> None:
                 print(f"{name:24} before {before[name]:.3f}   after {value:.3f}")
             training.save(args.out, *pair, start=args.start, losses=losses, held_out=after)
             print(f"saved in {args.out}/")
+        if several:
+            dist.barrier()  # leave together: who leaves while others still talk may break off badly
     except (ValueError, FileNotFoundError) as e:
         sys.exit(str(e))
     finally:

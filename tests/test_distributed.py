@@ -27,6 +27,7 @@ losses = training.train(*pair, pairs, epochs=2, batch=16, lr=1e-3, warmup=0.1, s
 if not several or dist.get_rank() == 0:
     training.save(sys.argv[1], *pair, losses=losses)
 if several:
+    dist.barrier()
     dist.destroy_process_group()
 """
 
