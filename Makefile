@@ -9,8 +9,10 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	$(if $(WHEELS),--no-index --find-links $(WHEELS)) \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q --nbval \
-	--nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg
+# two workers, each on one thread, share two cores better than two threads of one program do
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope \
+	--nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg
 
 .PHONY: help setup lab test lessons stress wheels
 
@@ -31,8 +33,8 @@ lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
 
 test: $(READY)  ## run every test, then every lesson against its saved outputs
 	$(BIN)/python -m ruff check .
-	COURSE_MODELS=bundled $(BIN)/python -m pytest
-	COURSE_MODELS=bundled $(NBVAL) notebooks
+	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) notebooks
 
 lessons: $(READY)  ## run every lesson again and save its outputs
 	COURSE_MODELS=bundled $(BIN)/python tests/offline.py $(BIN)/python tests/execute.py $(LESSONS)
