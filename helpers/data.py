@@ -8,6 +8,7 @@
     data.translations()  # english, german             (shared_data/translations.tsv)
     data.summaries()     # text, reference, summary, score  (shared_data/summaries.tsv)
     data.transfer("tags")   # part, words, tags        (shared_data/transfer_tags.tsv; see there)
+    data.docs_questions()  # question_id, question, object, grade (shared_data/docs_questions.tsv)
     data.tales()         # the text of shared_data/tales.txt, a list of paragraphs
 
 Every reader takes the path of a file of your own instead. What the tables hold and how they
@@ -99,6 +100,31 @@ def summaries(path: str | Path | None = None) -> "pandas.DataFrame":
     """
     columns = ["text", "reference", "summary", "score"]
     return _scored(read_tsv(path or SHARED / "summaries.tsv", columns), path or "summaries.tsv")
+
+
+def docs_questions(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Questions to the libraries' documentation, a row a judgement.
+
+    Columns question_id, question, object (as in `helpers.docs.corpus()`), grade: 2 where the
+    object's text answers the question, 1 where it helps, 0 where it does not. Raises as `qa_pairs`;
+    also for another grade, for a question that changes under one question_id, and for an object
+    judged twice for one question.
+    """
+    path = Path(path or SHARED / "docs_questions.tsv")
+    table = read_tsv(path, ["question_id", "question", "object", "grade"])
+    asked, judged = {}, set()
+    for line, row in enumerate(table.itertuples(), 2):
+        wrong = ""
+        if row.grade not in ("0", "1", "2"):
+            wrong = f"grade is {row.grade!r}; it must be 0, 1 or 2"
+        elif asked.setdefault(row.question_id, row.question) != row.question:
+            wrong = f"question_id {row.question_id!r} stands for another question further up"
+        elif (row.question_id, row.object) in judged:
+            wrong = f"{row.object!r} is judged twice for question_id {row.question_id!r}"
+        if wrong:
+            raise ValueError(f"{path.name}, row {line}: {wrong}")
+        judged.add((row.question_id, row.object))
+    return table.astype({"grade": int})
 
 
 TRANSFER = {
