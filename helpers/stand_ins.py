@@ -1,7 +1,8 @@
 """Make the course's small stand-ins into folders that the libraries open.
 
 A stand-in is shipped as what distinguishes it from all-MiniLM-L6-v2: a low-rank adapter (the
-library peft's format), or everything but the token embeddings. `helpers.models.path` calls
+library peft's format; ColBERT's projection lies beside it), or everything but the token
+embeddings. `helpers.models.path` calls
 `whole` here at first use; the result lies in the course's cache, is put there in one step, and
 is made once even when two notebooks ask at the same moment.
 """
@@ -105,6 +106,26 @@ def dpr(tower: str) -> Callable[[Path, Path, Path], None]:
     return make
 
 
+def colbert(shipped: Path, minilm: Path, out: Path) -> None:
+    """A checkpoint as ColBERT's own code writes it: the encoder under `bert.`, the projection as
+    `linear.weight` (128, width), HF_ColBERT in config.json, settings in artifact.metadata."""
+    import json
+
+    from safetensors.torch import load_file, save_file
+    from transformers import BertModel
+
+    bert = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
+    bert = merged(bert, shipped)
+    weights = {f"bert.{key}": value.contiguous() for key, value in bert.state_dict().items()}
+    weights["linear.weight"] = load_file(shipped / "linear.safetensors")["linear.weight"].float()
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    config = bert.config.to_diff_dict() | {"architectures": ["HF_ColBERT"], "model_type": "bert"}
+    for key in ("_name_or_path", "dtype"):
+        config.pop(key, None)
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    shutil.copy(shipped / "artifact.metadata", out / "artifact.metadata")
+
+
 def merged(base: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
     """`base` with a low-rank adapter added into its weights: W + scale * B A."""
     import warnings
@@ -121,4 +142,5 @@ MAKERS = {
     "cross-encoder": cross_encoder,
     "dpr-question": dpr("question"),
     "dpr-ctx": dpr("ctx"),
+    "colbert": colbert,
 }

@@ -13,6 +13,7 @@ from helpers import ROOT
 
 sys.path.insert(0, str(ROOT / "models" / "recipes"))
 
+import colbert
 import cross_encoder
 import dpr
 import questions
@@ -135,3 +136,39 @@ def test_a_batch_of_dpr_holds_neighbours_and_no_sentence_twice():
         assert len(asked) == len(answers) == len(hard) and len(set(answers)) == len(answers)
         numbers = sorted(int(a[1:]) for a in answers)
         assert min(np.diff(numbers)) == 1
+
+
+def test_maxsim_of_the_recipe_is_the_librarys():
+    from sentence_transformers.util import maxsim
+
+    torch.manual_seed(0)
+    q = torch.nn.functional.normalize(torch.randn(3, 4, 8), dim=-1)
+    p = torch.nn.functional.normalize(torch.randn(5, 6, 8), dim=-1)
+    counted = torch.tensor([[k < 2 + i for k in range(6)] for i in range(5)])
+    assert torch.allclose(colbert.maxsim(q, p, counted), maxsim(q, p, b_mask=counted), atol=1e-5)
+
+
+def test_what_colbert_reads():
+    from transformers import AutoTokenizer
+
+    from helpers import models
+
+    tokenizer = AutoTokenizer.from_pretrained(models.path(colbert.MINILM, quiet=True))
+    ids, attention, counted = colbert.coded(tokenizer, ["who?", "when was it?"], "[unused0]", 8, fill=True)
+    assert tokenizer.convert_ids_to_tokens(ids[0]) == [
+        "[CLS]", "[unused0]", "who", "?", "[SEP]", "[MASK]", "[MASK]", "[MASK]"]  # fmt: skip
+    assert attention.sum(1).tolist() == [5, 7] and bool(counted.all())
+    ids, attention, counted = colbert.coded(tokenizer, ["in May (1815).", "no"], "[unused1]", 96)
+    assert tokenizer.convert_ids_to_tokens(ids[0][counted[0]]) == ["[CLS]", "[unused1]", "in", "may", "1815", "[SEP]"]
+    assert counted[1].sum() == attention[1].sum() == 4
+    assert colbert.coded(tokenizer, ["a " * 200], "[unused1]", 96)[0].shape == (1, 96)
+
+
+def test_the_target_of_colbert_spares_right_answers_and_gives_echoes_nothing():
+    q, p = torch.eye(2, 4), torch.nn.functional.normalize(torch.rand(4, 4), dim=1)
+    wanted, same = colbert.targets(q, p, ["x", "y"], ["x", "y", "y", "n"], 0.3)
+    assert wanted.shape == same.shape == (2, 6) and torch.allclose(wanted.sum(1), torch.ones(2))
+    assert bool((wanted[:, 4:] == 0).all()) and bool((wanted.argmax(1) == torch.arange(2)).all())
+    assert same.nonzero().tolist() == [[1, 2]] and wanted[1, 2] < 1e-6
+    minilm = (20 * q[0] @ p.T).softmax(0)
+    assert torch.allclose(wanted[0, :4], 0.3 * minilm + 0.7 * torch.eye(4)[0])

@@ -14,6 +14,7 @@ from helpers import ROOT, models, stand_ins
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 BERT = "bert-base-uncased"
+COLBERT = "colbert-ir/colbertv2.0"
 
 
 @pytest.fixture
@@ -110,3 +111,43 @@ def test_a_dpr_tower_is_the_adapter_merged(empty_cache, tmp_path, tower):
     with torch.no_grad():
         cls = wanted(**batch).last_hidden_state[:, 0]
         assert torch.allclose(opened(**batch).pooler_output, cls, atol=1e-5)
+
+
+def test_colbert_is_the_adapter_merged_and_opens_as_its_authors_save_it(empty_cache, tmp_path):
+    from safetensors.torch import load_file, save_file
+    from sentence_transformers import MultiVectorEncoder
+    from transformers import BertModel
+
+    minilm = models.path(MINILM, quiet=True)
+    base = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype=torch.float32)
+    wanted = low_rank(base, tmp_path / "a")
+    linear = torch.randn(128, 384).half()
+    save_file({"linear.weight": linear}, tmp_path / "a" / "linear.safetensors")
+    shutil.copy(models.BUNDLED / COLBERT / "artifact.metadata", tmp_path / "a" / "artifact.metadata")
+    made = stand_ins.whole("c/d", "colbert", tmp_path / "a", minilm)
+
+    config = json.loads((made / "config.json").read_text())
+    assert config["architectures"] == ["HF_ColBERT"] and config["model_type"] == "bert"
+    weights = load_file(made / "model.safetensors")
+    assert {key.split(".")[0] for key in weights} == {"bert", "linear"}
+    assert torch.equal(weights["linear.weight"], linear.float())
+    _, info = BertModel.from_pretrained(made, add_pooling_layer=False, output_loading_info=True)
+    assert not info["missing_keys"]
+
+    opened = MultiVectorEncoder(str(made), device="cpu")
+    text = "The baker sleeps (late)."
+    ids = opened.tokenizer(f"[unused1] {text}", return_tensors="pt")
+    assert ids["input_ids"][0, 1] == 2  # the marker is one token
+    with torch.no_grad():
+        states = wanted(**ids).last_hidden_state[0] @ linear.float().T
+    words = [t not in "()." for t in opened.tokenizer.convert_ids_to_tokens(ids["input_ids"][0])]
+    states = torch.nn.functional.normalize(states[torch.tensor(words)], dim=1)
+    assert torch.allclose(opened.encode_document([text])[0], states, atol=1e-5)
+    assert opened.encode_query(["who sleeps?"])[0].shape == (32, 128)
+
+
+def test_the_shipped_colbert_is_small():
+    files = list((models.BUNDLED / COLBERT).iterdir())
+    assert {f.name for f in files} == {"adapter_config.json", "adapter_model.safetensors",
+                                       "artifact.metadata", "linear.safetensors"}  # fmt: skip
+    assert sum(f.stat().st_size for f in files) < 4e6

@@ -1,0 +1,109 @@
+"""The passages of lesson 13, and MiniLM's vectors of them, which are kept with the course.
+
+    from helpers import docs_passages
+    table = docs_passages.table()                  # library, kind, object, chunk, text
+    vectors, found = docs_passages.lookup(table["text"])    # what is not found has to be embedded
+
+Embedding some thousand passages takes minutes on a laptop, so the vectors of the lesson's own
+passages are committed: shared_data/docs_vectors.npz, made by models/recipes/docs_vectors.py. Each
+is 384 whole numbers from -127 to 127 and one scale, under a hash of the passage's text. Passages
+of other versions of the libraries, or cut in another way, have another hash and are not found.
+"""
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import ROOT
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas
+
+FILE = ROOT / "shared_data" / "docs_vectors.npz"
+LIBRARIES = ["numpy", "pandas", "sklearn", "gensim", "sentence_transformers"]
+
+
+def cut(text: str, size: int = 100, overlap: int = 20) -> list[str]:
+    """Pieces of at most `size` words; each begins with the last `overlap` words of the one before.
+
+    >>> cut("a b c d e f g", size=4, overlap=1)
+    ['a b c d', 'd e f g']
+
+    Raises ValueError for an overlap that is not from 0 to below the size.
+    """
+    if not 0 <= overlap < size:
+        raise ValueError(f"the overlap must be from 0 to {size - 1} words, not {overlap}")
+    words = text.split()
+    starts = range(0, max(len(words) - overlap, 1), size - overlap)
+    return [" ".join(words[i : i + size]) for i in starts]
+
+
+def title(name: str) -> str:
+    """The name of an object in words: "pandas.core.frame.DataFrame" -> "pandas core frame DataFrame"."""
+    return re.sub(r"[._]+", " ", name).strip()
+
+
+def table(size: int = 100, overlap: int = 20, titled: bool = True) -> "pandas.DataFrame":
+    """Every passage of the five libraries: columns library, kind, object, chunk (from 0), text.
+
+    A text begins with its object's name in words, if `titled`. Raises as `cut` and `docs.corpus`.
+    """
+    import pandas
+
+    from helpers import docs
+
+    corpus = docs.corpus()
+    rows = []
+    for row in corpus[corpus["library"].isin(LIBRARIES)].itertuples():
+        head = f"{title(row.object)}: " if titled else ""
+        for chunk, piece in enumerate(cut(row.text, size, overlap)):
+            rows.append((row.library, row.kind, row.object, chunk, head + piece))
+    return pandas.DataFrame(rows, columns=["library", "kind", "object", "chunk", "text"])
+
+
+def key(text: str) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a text: its name in the store."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.ndarray, np.ndarray]":
+    """The kept vectors of n texts: (n, 384) float32 of length 1, and (n,) True where one was found.
+
+    Rows that were not found are zeros. path: another file that `save` wrote. Raises ValueError
+    for a file that `save` did not write.
+    """
+    import numpy as np
+
+    file = Path(path or FILE)
+    try:
+        with np.load(file) as kept:
+            keys, scales, whole = kept["keys"], kept["scales"], kept["vectors"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+        raise ValueError(f"{file.name} does not hold passages' vectors ({type(e).__name__})") from e
+    wanted = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
+    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    found = keys[places] == wanted
+    vectors = np.zeros((len(wanted), whole.shape[1]), dtype=np.float32)
+    vectors[found] = whole[places[found]] * scales[places[found], None]
+    vectors[found] /= np.linalg.norm(vectors[found], axis=1, keepdims=True)
+    return vectors, found
+
+
+def save(texts: Sequence[str], vectors: "np.ndarray", path: str | Path | None = None) -> Path:
+    """Write the vectors (n, dim) of n texts, a text once, in the form that `lookup` reads."""
+    import numpy as np
+
+    keys = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
+    keys, first = np.unique(keys, return_index=True)
+    vectors = np.asarray(vectors, dtype=np.float32)[first]
+    scales = np.abs(vectors).max(axis=1) / 127
+    whole = np.rint(vectors / scales[:, None]).astype(np.int8)
+    file = Path(path or FILE)
+    part = file.with_name(f".part-{file.name}")
+    np.savez_compressed(part, keys=keys, scales=scales.astype(np.float32), vectors=whole)
+    part.replace(file)
+    return file

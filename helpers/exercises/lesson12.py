@@ -1,0 +1,90 @@
+"""Checks of lesson 12. Each takes the reader's function and prints one line."""
+
+from collections.abc import Callable
+
+from helpers.exercises import judge
+
+
+def hnsw_bytes(hnsw_bytes: Callable) -> None:
+    """hnsw_bytes(dimensions, M) -> bytes a vector; the judge is the index as faiss writes it."""
+    import faiss
+    import numpy as np
+
+    def weigh(dimensions, M):
+        index = faiss.IndexHNSWFlat(dimensions, M)
+        index.add(np.random.default_rng(0).random((500, dimensions), dtype="float32"))
+        return len(faiss.serialize_index(index)) / 500
+
+    wanted = {case: weigh(*case) for case in [(100, 16), (384, 32), (32, 4), (768, 8)]}
+    judge(lambda case: hnsw_bytes(*case), wanted, "hnsw_bytes",
+          same=lambda got, expected: abs(got / expected - 1) < 0.02,
+          says=lambda value: f"{value:.0f}" if isinstance(value, int | float) else repr(value))  # fmt: skip
+
+
+def ivf_search(ivf_search: Callable) -> None:
+    """ivf_search(query, vectors, centres, cells, nprobe) -> (10,); the judge is faiss."""
+    import faiss
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    vectors = draw.standard_normal((2_000, 16), dtype="float32")
+    index = faiss.index_factory(16, "IVF16,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    centres = index.quantizer.reconstruct_n(0, 16)
+    home = index.quantizer.search(vectors, 1)[1][:, 0]
+    cells = [np.flatnonzero(home == c) for c in range(16)]
+    queries = draw.standard_normal((3, 16), dtype="float32")
+
+    def library(number, nprobe):
+        index.nprobe = nprobe
+        return index.search(queries[number : number + 1], 10)[1][0].tolist()
+
+    cases = {f"query {i}, nprobe {n}": (i, n) for i in range(3) for n in (1, 4, 16)}
+    judge(lambda case: ivf_search(queries[cases[case][0]], vectors, centres, cells, cases[case][1]),
+          {case: library(*both) for case, both in cases.items()}, "ivf_search",
+          same=lambda got, expected: list(got) == expected,
+          says=lambda value: str(list(value)) if hasattr(value, "__len__") else repr(value))  # fmt: skip
+
+
+def filtered(filtered: Callable) -> None:
+    """filtered(search, query, allowed, k, number) -> list; the judge is exact search of the allowed."""
+    import faiss
+    import numpy as np
+
+    number, k = 2_000, 10
+    draw = np.random.default_rng(0)
+    vectors = draw.standard_normal((number, 16), dtype="float32")
+    query = draw.standard_normal(16, dtype="float32")
+    index = faiss.IndexFlatIP(16)
+    index.add(vectors)
+    fetched = []
+
+    def search(query, k):
+        if not 0 < k <= number:
+            raise ValueError(f"asked for {k} rows of a table of {number:,}")
+        if len(fetched) > 3_000:
+            raise RuntimeError("it asks again and again; stop when the whole table was fetched")
+        fetched.append(k)
+        return index.search(np.reshape(query, (1, -1)), int(k))[1][0].tolist()
+
+    cases = {"half of the rows": 1_000, "one row in a hundred": 20, "three rows in all": 3}
+    rows = {
+        case: sorted(draw.choice(number, n, replace=False).tolist()) for case, n in cases.items()
+    }
+    wanted = {}
+    for case, allowed in rows.items():
+        best = faiss.knn(
+            query[None], vectors[allowed], min(k, len(allowed)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        wanted[case] = [allowed[i] for i in best[1][0]]
+
+    def answer(case):
+        fetched.clear()
+        found = filtered(search, query, set(rows[case]), k, number)
+        if case == "half of the rows" and found is not None and sum(fetched) > number / 2:
+            raise RuntimeError(f"it fetched {sum(fetched):,} rows where a few dozen hold ten allowed ones; "
+                               "begin with few")  # fmt: skip
+        return found
+
+    judge(answer, wanted, "filtered", same=lambda got, expected: list(got) == expected)

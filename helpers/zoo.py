@@ -1,0 +1,232 @@
+"""One loader for the models of lesson 14: its table of settings, applied.
+
+    from helpers import zoo
+    model = zoo.load("MiniLM")
+    questions, passages = model.encode_queries(["..."]), model.encode_passages(["...", "..."])
+    model.scores(questions, passages)                    # (1, 2)
+
+`SETTINGS` is the lesson's own table (a test holds the two equal): which networks, what is written
+before a text, how token vectors become one, how two vectors are compared. The folders come from
+`helpers.models.path`: an original on disk wins over a stand-in, and nothing is downloaded.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import normalize
+
+from helpers import models
+from helpers.pooling import cls_pool, mean_pool
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LONGEST = 256  # tokens of a text; what lies behind them is not read
+
+# name: towers (one for both sides, or one for questions and one for passages), what stands before
+# a question and before a passage, pooling, comparison
+SETTINGS = {
+    "SBERT": (["sentence-transformers/bert-base-nli-mean-tokens"], ["", ""], "mean", "cosine"),
+    "DPR": (["facebook/dpr-question_encoder-multiset-base",
+             "facebook/dpr-ctx_encoder-multiset-base"], ["", ""], "cls", "cosine"),
+    "ColBERT": (["colbert-ir/colbertv2.0"], ["[unused0] ", "[unused1] "], "none", "maxsim"),
+    "CLIP": (["openai/clip-vit-base-patch32"], ["", ""], "end", "cosine"),
+    "Sentence-T5": (["sentence-transformers/sentence-t5-base"], ["", ""], "mean, linear", "cosine"),
+    "MiniLM": (["sentence-transformers/all-MiniLM-L6-v2"], ["", ""], "mean", "cosine"),
+    "E5": (["intfloat/e5-base-v2"], ["query: ", "passage: "], "mean", "cosine"),
+    "DRAGON": (["facebook/dragon-plus-query-encoder",
+                "facebook/dragon-plus-context-encoder"], ["", ""], "cls", "dot"),
+}  # fmt: skip
+
+
+def load(name: str, quiet: bool = False) -> "OneVector | Late | Clip":
+    """A model of `SETTINGS`, ready to encode on the CPU in float32.
+
+    Raises KeyError for a name that is not in the table, FileNotFoundError (with the command that
+    fetches it) where a tower is neither on disk nor replaced by a stand-in.
+    """
+    if name not in SETTINGS:
+        raise KeyError(f"no model {name!r} in the zoo; it has {', '.join(SETTINGS)}")
+    towers, prefixes, pooling, compare = SETTINGS[name]
+    folders = [models.path(tower, quiet) for tower in towers]
+    if compare == "maxsim":
+        return Late(folders[0])
+    if pooling == "end":
+        return Clip(folders[0])
+    return OneVector(folders, prefixes, pooling, compare)
+
+
+def missing(name: str) -> list[str]:
+    """The towers of a model that are not on this disk, stand-ins counted as being here."""
+    found = []
+    for tower in SETTINGS[name][0]:
+        try:
+            models.path(tower, quiet=True)
+        except FileNotFoundError:
+            found.append(tower)
+    return found
+
+
+class OneVector:
+    """One vector a text, from one encoder or two.
+
+    folders: one folder, or the question encoder's and the passage encoder's. Vectors that are
+    compared by cosine have length 1, so that `scores` is a dot product for all.
+    """
+
+    def __init__(self, folders: Sequence[Path], prefixes: Sequence[str], pooling: str, compare: str):
+        self.towers = [_tower(folder) for folder in folders]
+        self.prefixes, self.pooling, self.compare = prefixes, pooling, compare
+        self.dense = _dense(folders[0]) if pooling == "mean, linear" else None
+
+    def encode_queries(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, dim), in the order given. Raises ValueError for an empty text."""
+        return self._encode(self.towers[0], self.prefixes[0], texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, dim), in the order given. Raises ValueError for an empty text."""
+        return self._encode(self.towers[-1], self.prefixes[1], texts)
+
+    def scores(self, queries: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
+        """(queries, passages); larger is nearer."""
+        return queries @ passages.T
+
+    def parameters(self) -> int:
+        """Numbers in all towers together."""
+        return sum(p.numel() for _, model in self.towers for p in model.parameters())
+
+    @torch.no_grad()
+    def _encode(self, tower, prefix: str, texts: Sequence[str], size: int = 32) -> torch.Tensor:
+        tokenizer, model = tower
+        texts = [prefix + text for text in _checked(texts)]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        found = []
+        for at in _bar(range(0, len(texts), size)):
+            batch = tokenizer([texts[i] for i in order[at : at + size]], padding=True,
+                              truncation=True, max_length=LONGEST, return_tensors="pt")  # fmt: skip
+            states, mask = model(**batch).last_hidden_state, batch["attention_mask"]
+            found.append(cls_pool(states, mask) if self.pooling == "cls" else mean_pool(states, mask))
+        vectors = torch.cat(found)[torch.tensor(order).argsort()]
+        if self.dense is not None:
+            vectors = vectors @ self.dense.T
+        return normalize(vectors, dim=1) if self.compare == "cosine" else vectors
+
+
+class Late:
+    """ColBERT: a vector for every token, compared by MaxSim, through sentence-transformers'
+    `MultiVectorEncoder`, which reads a ColBERT checkpoint as its authors save it."""
+
+    def __init__(self, folder: Path):
+        from sentence_transformers import MultiVectorEncoder
+
+        self.model = MultiVectorEncoder(str(folder), device="cpu", local_files_only=True)
+
+    def encode_queries(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """A (32, dim) table for each question: its tokens, filled up with [MASK]."""
+        return self._encode(self.model.encode_query, texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """A (tokens, dim) table for each passage, punctuation left out."""
+        return self._encode(self.model.encode_document, texts)
+
+    def _encode(self, encode, texts: Sequence[str], size: int = 32) -> list[torch.Tensor]:
+        texts = _checked(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        found = {}
+        for at in _bar(range(0, len(texts), size)):
+            part = order[at : at + size]
+            found |= zip(part, encode([texts[i] for i in part], show_progress_bar=False), strict=True)
+        return [found[i] for i in range(len(texts))]
+
+    def scores(self, queries: list[torch.Tensor], passages: list[torch.Tensor]) -> torch.Tensor:
+        """(queries, passages): over a question's tokens, the sum of the largest cosines."""
+        return self.model.similarity(queries, passages)
+
+    def parameters(self) -> int:
+        """Numbers in the encoder and the projection."""
+        return sum(p.numel() for p in self.model.parameters())
+
+
+class Clip:
+    """CLIP: a text tower and an image tower that end in the same space."""
+
+    def __init__(self, folder: Path):
+        from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.pixels = CLIPImageProcessorPil.from_pretrained(folder)
+        self.model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def encode_queries(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, dim), length 1, of texts; at most 77 tokens of each are read."""
+        longest = self.model.config.text_config.max_position_embeddings
+        batch = self.tokenizer(_checked(texts), padding=True, truncation=True, max_length=longest,
+                               return_tensors="pt")  # fmt: skip
+        return normalize(self.model.get_text_features(**batch).pooler_output, dim=1)
+
+    encode_passages = encode_queries  # for texts there is one tower
+
+    @torch.no_grad()
+    def encode_images(self, images: "Sequence[Image]") -> torch.Tensor:
+        """(n, dim), length 1, of images in RGB."""
+        batch = self.pixels(images=list(images), return_tensors="pt")
+        return normalize(self.model.get_image_features(**batch).pooler_output, dim=1)
+
+    def scores(self, queries: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """(queries, others): cosines."""
+        return queries @ others.T
+
+    def parameters(self) -> int:
+        """Numbers in both towers."""
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def _tower(folder: Path):
+    """The tokenizer and the network of a folder, by the architecture that its config names."""
+    from transformers import (
+        AutoTokenizer,
+        BertModel,
+        DPRContextEncoder,
+        DPRQuestionEncoder,
+        T5EncoderModel,
+    )
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if kind == "t5":
+        return tokenizer, T5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
+    if kind == "dpr":
+        question = "DPRQuestionEncoder" in config["architectures"]
+        whole = (DPRQuestionEncoder if question else DPRContextEncoder).from_pretrained(folder)
+        return tokenizer, getattr(whole, whole.base_model_prefix).bert_model.float().eval()
+    bert = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
+    return tokenizer, bert.eval()
+
+
+def _dense(folder: Path) -> torch.Tensor:
+    """The linear map behind the pooling, (out, in), from the folder's own 2_Dense."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"].float()
+
+
+def _bar(steps: range):
+    """The steps, with a progress bar where there are many."""
+    from tqdm.auto import tqdm
+
+    return tqdm(steps, desc="batches", disable=len(steps) <= 4)
+
+
+def _checked(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise ValueError("give a list of texts, not one text")
+    texts = list(texts)
+    for place, text in enumerate(texts, 1):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"text {place} of {len(texts)} is empty; write a few words")
+    return texts

@@ -1,0 +1,304 @@
+"""Lesson 12: its walk finds what exact search finds, its formulas weigh what faiss writes, its made
+vectors are like the real ones, and the recipe's table says what the lesson says."""
+
+import contextlib
+import heapq
+import io
+import re
+import runpy
+import subprocess
+import sys
+
+import books
+import faiss
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from helpers.exercises import lesson12
+
+LESSON = books.NOTEBOOKS / "12_vector_search.ipynb"
+SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+RECIPE = books.ROOT / "models" / "recipes" / "vector_search.py"
+TABLE = pd.read_csv(RECIPE.with_suffix(".tsv"), sep="\t")
+
+
+def said(check, *answers):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        check(*answers)
+    return out.getvalue()
+
+
+def printed(tag):
+    return "".join(books.text(c) for c in books.code(books.read(LESSON)) if tag in books.tags(c))
+
+
+def clusters(n, dimensions=16, seed=0):
+    draw = np.random.default_rng(seed)
+    x = (
+        draw.standard_normal((40, dimensions))[draw.integers(40, size=n)]
+        + draw.standard_normal((n, dimensions)) / 3
+    )
+    x = x.astype("float32")
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+# recall, and the toy graph ----------------------------------------------------------------
+
+
+def test_recall_is_the_share_of_the_true_ones():
+    recall = books.definitions(LESSON, "recall")["recall"]
+    truth = np.arange(40).reshape(4, 10)
+    assert recall(truth[:, ::-1], truth) == 1
+    assert recall(truth + 5, truth) == pytest.approx(0.5)
+    assert recall(np.full((4, 10), -1), truth) == 0
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """The lesson's toy cells, run as they stand."""
+    space = {"np": np, "heapq": heapq}
+    for cell in books.code(books.read(LESSON)):
+        if (
+            any(f"def {name}(" in cell.source for name in ("build", "walk", "search"))
+            and "points" in cell.source
+        ):
+            source = cell.source.split("\nasked = ")[0]
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(source, space)
+    return space
+
+
+def test_the_layers_are_nested_and_their_links_go_both_ways(toy):
+    layers = toy["layers"]
+    sizes = [len(graph) for graph in layers]
+    assert sizes[0] == 60 and sizes == sorted(sizes, reverse=True)
+    for graph, below in zip(layers[1:], layers, strict=False):
+        assert set(graph) <= set(below)
+    for graph in layers:
+        assert all(i in graph[j] and i != j for i in graph for j in graph[i])
+        assert all(graph.values())
+
+
+def test_a_walk_only_comes_nearer_and_ends_where_no_neighbour_is(toy):
+    for place in np.random.default_rng(0).random((50, 2)):
+        path = toy["walk"](place, toy["layers"][0], 0)
+        far = [toy["distance"](i, place) for i in path]
+        assert far == sorted(far, reverse=True) and len(set(path)) == len(path)
+        assert all(toy["distance"](j, place) >= far[-1] for j in toy["layers"][0][path[-1]])
+
+
+def test_a_search_with_a_long_list_is_exact_and_one_of_length_one_is_the_walk(toy):
+    places = np.random.default_rng(0).random((50, 2))
+    truth = NearestNeighbors(n_neighbors=60).fit(toy["points"]).kneighbors(places)[1]
+    for place, wanted in zip(places, truth, strict=True):
+        found, compared = toy["search"](place, toy["layers"][0], 0, 60)
+        assert found == list(wanted) and compared == 60
+        assert toy["search"](place, toy["layers"][0], 0, 1)[0] == [
+            toy["walk"](place, toy["layers"][0], 0)[-1]
+        ]
+
+
+def test_a_larger_ef_finds_more_and_compares_more():
+    text = "".join(
+        books.text(c)
+        for c in books.code(books.read(LESSON))
+        if "for ef in (1, 2, 4, 8)" in c.source
+    )
+    lines = re.findall(r"ef \d: nearest found for (\d+)%, (\d+) points", text)
+    shares, compared = ([int(x) for x in column] for column in zip(*lines, strict=True))
+    assert len(shares) == 4 and shares == sorted(shares) and shares[0] < 60 < 95 < shares[2]
+    assert compared == sorted(compared)
+
+
+# what the prose says of the printed figures ------------------------------------------------
+
+
+def test_more_cells_do_not_bring_back_what_codes_left_out():
+    lines = {n: [float(x) for x in re.findall(r": (\d\.\d+)", rest)]
+             for n, rest in re.findall(r"(IVF(?:-PQ)?) +(nprobe.*)", printed("ivf"))}  # fmt: skip
+    assert lines["IVF"][-1] > 0.95 and lines["IVF-PQ"][-1] < 0.8
+    assert lines["IVF-PQ"][-1] - lines["IVF-PQ"][-2] < 0.03
+
+
+def test_made_vectors_are_like_real_ones_and_random_ones_are_not():
+    text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
+    found = {k: (float(r), int(m)) for k, r, m in re.findall(
+        r"(real words|made from them|random numbers) +nearest neighbour at (\S+), intrinsic dimension (\d+)", text)}  # fmt: skip
+    real, made, random = (found[k] for k in ("real words", "made from them", "random numbers"))
+    assert abs(real[0] - made[0]) < 0.05 and abs(real[1] - made[1]) <= 3
+    assert random[0] > real[0] + 0.1 and random[1] > 1.8 * real[1]
+    recalls = [float(x) for x in re.findall(r"recall@10 (\S+)", printed("kinds"))]
+    assert recalls[2] < min(recalls[:2]) - 0.2 and abs(recalls[0] - recalls[1]) < 0.06
+
+
+def test_exact_search_grows_fastest_and_a_fixed_setting_slowest():
+    exact, equal, fixed = (
+        float(a) for a in re.findall(r"time grows as n\^(\S+);", printed("growth"))
+    )
+    assert exact > equal + 0.2 and equal > fixed + 0.1
+    shares = [float(x) for x in re.findall(r"efSearch 40 has recall (\S+)", printed("growth"))]
+    assert shares[0] - shares[-1] > 0.08
+    efs = [int(x) for x in re.findall(r"\(efSearch +(\d+)\)", printed("growth"))]
+    assert efs == sorted(efs) and efs[-1] > 2 * efs[0]
+
+
+def test_a_filter_inside_the_walk_fails_later_than_one_after_it():
+    rows = {name: [float(x) for x in values.split()]
+            for name, values in re.findall(r"^(\S.*?)  +((?:[\d.]+ *){4})$", printed("filter"), re.M)}  # fmt: skip
+    assert len(rows) == 6
+    for fetched in (100, 1000):
+        after, inside = rows[f"after it, {fetched} fetched"], rows[f"inside, efSearch {fetched}"]
+        assert all(i > a + 0.05 for a, i in zip(after[2:], inside[2:], strict=True))
+    assert rows["inside, efSearch 100"][-1] < 0.5 and rows["only rows that pass"] == [1] * 4
+
+
+def test_formulas_weigh_what_faiss_writes():
+    text = "".join(
+        books.text(c)
+        for c in books.code(books.read(LESSON))
+        if "weights = pd.DataFrame" in c.source
+    )
+    rows = re.findall(r"(\S+) +(\d+) +(\d+)\n?", text)
+    assert [name for name, *_ in rows] == ["flat", "HNSW", "IVF", "IVF-PQ"]
+    assert all(abs(int(computed) / int(measured) - 1) < 0.02 for _, computed, measured in rows)
+
+
+def test_a_filter_by_numpy_is_the_selector_of_faiss():
+    space = books.definitions(LESSON, "after", "inside", "only")
+    x, q = clusters(2_000), clusters(20, seed=1)
+    space["exact"] = faiss.IndexFlatIP(16)
+    space["hnsw"] = faiss.IndexHNSWFlat(16, 16, faiss.METRIC_INNER_PRODUCT)
+    for index in (space["exact"], space["hnsw"]):
+        index.add(x)
+    allowed = np.arange(0, 2_000, 5)
+    truth = allowed[faiss.knn(q, x[allowed], 10, metric=faiss.METRIC_INNER_PRODUCT)[1]]
+    assert (space["only"](q, allowed) == truth).all()
+    share = lambda found: np.mean(
+        [len(set(f) & set(t)) / 10 for f, t in zip(found, truth, strict=True)]
+    )
+    assert share(space["after"](q, allowed, 2_000)) > 0.97
+    assert share(space["after"](q, allowed, 10)) < 0.5
+    assert share(space["inside"](q, allowed, 1_000)) > 0.97
+    assert set(space["inside"](q, allowed, 100).ravel()) - {-1} <= set(allowed)
+
+
+# made vectors and the recipe ---------------------------------------------------------------
+
+
+def test_the_lesson_and_the_recipe_make_the_same_vectors():
+    lesson = books.definitions(LESSON, "more_like")["more_like"]
+    recipe = runpy.run_path(str(RECIPE))["more_like"]
+    real = clusters(300)
+    made = lesson(real, 5_000, seed=3)
+    assert made.shape == (5_000, 16) and made.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(made, recipe(real, 5_000, seed=3), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(made, lesson(real, 5_000, seed=4))
+
+
+def test_intrinsic_dimension_is_that_of_a_known_set():
+    neighbourhood = books.definitions(LESSON, "neighbourhood")["neighbourhood"]
+    draw = np.random.default_rng(0)
+    for dimensions in (3, 8):  # a sphere of so many dimensions, turned into 50
+        x = (
+            draw.standard_normal((8_000, dimensions + 1))
+            @ np.linalg.qr(draw.standard_normal((50, dimensions + 1)))[0].T
+        )
+        x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype("float32")
+        r, m = neighbourhood(x)
+        assert np.median(m) == pytest.approx(dimensions, rel=0.15)
+        truth = NearestNeighbors(n_neighbors=2).fit(x).kneighbors(x[:1_000])[0][:, 1]
+        np.testing.assert_allclose(r, truth, atol=2e-3)
+
+
+def test_the_table_holds_a_million_within_the_limits():
+    million = TABLE[TABLE["number"] == 1_000_000]
+    assert set(million["dimensions"]) == {384}
+    index = million[million["index"].str.contains("RFlat")]
+    good = index[(index["recall@10"] >= 0.98) & (index["median ms"] < 1)]
+    assert len(good) and (good["build seconds"] <= 120).all()
+    exact = million[million["index"] == "Flat"]
+    assert (
+        exact["recall@10"].item() == 1 and exact["median ms"].item() > 10 * good["median ms"].min()
+    )
+
+
+def test_one_row_of_the_table_recomputed():
+    """What the lesson's saved output recomputed agrees with the committed table."""
+    rows = re.findall(
+        r"setting (nprobe=\d+ k_factor=\d+) .*?recall@10 (\S+)", printed("recomputed")
+    )
+    small = TABLE[(TABLE["number"] == 20_000) & (TABLE["index"] != "Flat")].set_index("setting")[
+        "recall@10"
+    ]
+    assert len(rows) == len(small) == 4
+    for setting, share in rows:
+        assert float(share) == pytest.approx(small[setting], abs=0.01)
+
+
+def test_the_recipe_measures_what_is_there(monkeypatch):
+    """On vectors of ours: exact is exact, more cells find more, and the bytes are those of faiss."""
+    space = runpy.run_path(str(RECIPE))
+    x = space["more_like"](clusters(500), 4_000)
+    lines = list(space["measure"](x, clusters(100, seed=5), 0))
+    assert [line["index"] for line in lines][:2] == ["Flat", "IVF128,PQ4x4fs,RFlat"]
+    shares = [float(line["recall@10"]) for line in lines]
+    assert shares[0] == 1 and shares[1] <= shares[-1] + 0.01 and shares[-1] > 0.9
+    assert lines[0]["bytes a vector"] == "64"
+    index = faiss.index_factory(16, "IVF128,PQ4x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
+    index.train(x)
+    index.add(x)
+    assert space["size"](index) == len(faiss.serialize_index(index))
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--number", "10"], ["--dimensions", "385"], ["--dimensions", "6"]]
+)
+def test_the_recipe_refuses_what_it_cannot_make(wrong):
+    run = subprocess.run([sys.executable, RECIPE, *wrong], capture_output=True, text=True)
+    assert run.returncode == 2 and "at least 1,000 vectors, of 4 to 384 dimensions" in run.stderr
+
+
+def test_too_few_real_vectors_are_refused():
+    with pytest.raises(ValueError, match="20 real vectors are too few: more than 20 are needed"):
+        runpy.run_path(str(RECIPE))["more_like"](clusters(20), 100)
+
+
+# the exercises ----------------------------------------------------------------------------
+
+
+def test_solutions_are_right():
+    space = books.definitions(SOLUTION, "hnsw_bytes", "ivf_search", "filtered")
+    for name in ("hnsw_bytes", "ivf_search", "filtered"):
+        assert said(getattr(lesson12, name), space[name]).startswith(f"Right: {name}"), name
+
+
+@pytest.mark.parametrize("name", ["hnsw_bytes", "ivf_search", "filtered"])
+def test_an_empty_exercise_is_told_what_it_should_give(name):
+    assert said(getattr(lesson12, name), lambda *_: ...).startswith("Not yet written")
+
+
+def test_wrong_answers_are_explained():
+    assert "should be 54" in said(lesson12.hnsw_bytes, lambda d, M: 4 * d)
+    places = lambda q, v, c, cells, n: np.arange(10)
+    assert "query 0, nprobe 1 gives [" in said(lesson12.ivf_search, places)
+
+    def whole(search, query, allowed, k, number):
+        return [i for i in search(query, number) if i in allowed][:k]
+
+    assert "begin with few" in said(lesson12.filtered, whole)
+
+    def once(search, query, allowed, k, number):
+        return [i for i in search(query, 10 * k) if i in allowed][:k]
+
+    assert "one row in a hundred gives" in said(lesson12.filtered, once)
+
+    def forever(search, query, allowed, k, number):
+        while len(found := [i for i in search(query, min(number, 40)) if i in allowed]) < k:
+            pass
+        return found[:k]
+
+    assert "asks again and again" in said(lesson12.filtered, forever)

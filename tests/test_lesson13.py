@@ -1,0 +1,415 @@
+"""Lesson 13: its fusion, MMR and thresholds are the libraries', its table is what the recipe computes,
+its vectors are MiniLM's, and nothing leaves the machine unless the reader says so."""
+
+import http.server
+import importlib.util
+import json
+import re
+import threading
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import data, docs, docs_passages
+from helpers.exercises import lesson13
+
+LESSON = books.NOTEBOOKS / "13_retrieve_and_rerank.ipynb"
+SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+TABLE = books.ROOT / "models" / "recipes" / "docs_retrieval.tsv"
+
+
+@pytest.fixture(scope="module")
+def space():
+    return books.definitions(
+        LESSON, "cut", "whole", "title", "make_passages", "checked", "interval", "best_first", "rrf",
+        "weighted", "blend", "mmr", "make_prompt", "ask_model", "errors", "beyond")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("docs_retrieval", TABLE.with_suffix(".py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return pd.read_csv(TABLE, sep="\t")
+
+
+def said(tag):
+    cells = [c for c in books.code(books.read(LESSON)) if tag in books.tags(c)]
+    assert cells, f"no cell is tagged {tag}"
+    return "\n".join(books.text(c) for c in cells)
+
+
+# cutting ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(1, 0), (4, 0), (4, 3), (10, 4), (100, 20)])
+@pytest.mark.parametrize("n", [1, 4, 5, 9, 100, 101, 180, 181, 333])
+def test_cut_leaves_nothing_out_and_repeats_the_overlap_alone(space, n, size, overlap):
+    words = [f"w{i}" for i in range(n)]
+    pieces = [piece.split() for piece in space["cut"](" ".join(words), size, overlap)]
+    assert [word for i, p in enumerate(pieces) for word in p[overlap if i else 0 :]] == words
+    assert all(len(p) <= size for p in pieces) and all(len(p) == size for p in pieces[:-1])
+    assert all(len(p) > overlap for p in pieces[1:])  # a last piece is more than a repetition
+
+
+def test_the_helper_cuts_and_names_as_the_lesson(space):
+    corpus = docs.corpus()
+    corpus = corpus[corpus["library"].isin(docs_passages.LIBRARIES)]
+    ours, theirs = space["make_passages"](corpus), docs_passages.table()
+    assert ours["text"].tolist() == theirs["text"].tolist() and ours["id"].is_unique
+    assert ours["object"].tolist() == theirs["object"].tolist()
+    text = corpus["text"].iloc[100] * 5
+    for size, overlap in ((100, 20), (50, 10), (7, 0)):
+        assert space["cut"](text, size, overlap) == docs_passages.cut(text, size, overlap)
+
+
+@pytest.mark.parametrize("overlap", [-1, 100, 120])
+def test_an_overlap_that_cannot_be_is_refused(space, overlap):
+    with pytest.raises(ValueError, match=f"the overlap must be from 0 to 99 words, not {overlap}"):
+        space["cut"]("some words", 100, overlap)
+
+
+def test_whole_finds_the_sentences_that_a_border_cuts(space):
+    text = "One two three. Four five six. Seven eight nine. Ten eleven."
+    for size, overlap in ((4, 0), (5, 2), (6, 3), (100, 0), (3, 0)):
+        pieces = space["cut"](text, size, overlap)
+        found = [any(s in piece for piece in pieces) for s in re.split(r"(?<=\.) ", text)]
+        assert space["whole"](text, size, overlap) == found
+
+
+# the vectors --------------------------------------------------------------------------------
+
+
+def test_the_kept_vectors_are_those_of_the_passages_and_minilms():
+    from sentence_transformers import SentenceTransformer
+
+    from helpers import models
+
+    texts = docs_passages.table()["text"]
+    vectors, found = docs_passages.lookup(texts)
+    assert found.all()
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    rows = np.random.default_rng(0).choice(len(texts), 16, replace=False)
+    minilm = SentenceTransformer(str(models.path("sentence-transformers/all-MiniLM-L6-v2")), device="cpu")
+    fresh = minilm.encode(list(texts.iloc[rows]), normalize_embeddings=True)
+    assert ((fresh * vectors[rows]).sum(axis=1) > 0.999).all()
+    assert docs_passages.FILE.stat().st_size < 3.5e6
+
+
+def test_a_text_that_is_not_kept_is_not_found_and_a_saved_one_is(tmp_path):
+    vectors, found = docs_passages.lookup(["a text that stands nowhere"])
+    assert not found.any() and not vectors.any()
+    draw = np.random.default_rng(0).normal(size=(3, 8)).astype("f")
+    file = docs_passages.save(["b", "a", "b"], draw, tmp_path / "some.npz")
+    vectors, found = docs_passages.lookup(["a", "x", "b"], file)
+    assert found.tolist() == [True, False, True]
+    assert vectors[0] == pytest.approx(draw[1] / np.linalg.norm(draw[1]), abs=0.01)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
+def test_a_file_without_vectors_is_refused_in_a_sentence(tmp_path, content):
+    (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="bad.npz does not hold passages' vectors"):
+        docs_passages.lookup(["a"], tmp_path / "bad.npz")
+
+
+def test_what_the_lesson_embedded_itself_is_what_is_kept():
+    text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
+    assert float(re.search(r"a moment ago: at least (\S+)", text).group(1)) >= 0.999
+
+
+# ingest -------------------------------------------------------------------------------------
+
+
+def test_ingest_adds_what_is_missing_and_nothing_twice(tmp_path):
+    import lancedb
+    import pyarrow as pa
+
+    space = books.definitions(LESSON, "missing_from", "ingest")
+    space["docs_passages"] = docs_passages
+    space["embed"] = lambda texts: np.ones((len(texts), 384), dtype="f")
+    schema = pa.schema([(name, pa.string()) for name in ("id", "library", "kind", "object")]
+                       + [("chunk", pa.int32()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), 384))])
+    table = lancedb.connect(tmp_path).create_table("passages", schema=schema)
+    rows = docs_passages.table()[:50].assign(id=[f"id{i}" for i in range(50)])
+    assert space["ingest"](table, rows[:30], batch=8) == 30
+    assert space["ingest"](table, rows, batch=8) == 20
+    assert space["ingest"](table, rows) == 0
+    assert table.count_rows() == 50
+    new = rows[:1].assign(id="new", text="a text of the reader's own")
+    assert space["ingest"](table, new) == 1
+    vector = table.search().where("id = 'new'").to_list()[0]["vector"]
+    assert vector == [1.0] * 384  # not kept, so embedded
+
+
+# fusion -------------------------------------------------------------------------------------
+
+
+def lists(n=40, seed=0):
+    draw = np.random.default_rng(seed)
+    names = [f"p{i:02}" for i in range(n)]
+    for size in (n, n // 2):
+        picked = draw.permutation(names)[:size]
+        scores = np.sort(draw.random(size))[::-1] * 10
+        yield pd.DataFrame({"object": picked, "score": scores}, index=picked)
+
+
+def test_rrf_is_lancedbs(space):
+    import pyarrow as pa
+    from lancedb.rerankers import RRFReranker
+
+    first, second = lists()
+    number = {name: i for i, name in enumerate(first.index)}
+    tables = [pa.table({"_rowid": pa.array([number[n] for n in x.index], pa.uint64()), "name": list(x.index)})
+              for x in (first, second)]
+    theirs = RRFReranker(K=60).rerank_hybrid("", *tables).to_pandas().set_index("name")["_relevance_score"]
+    ours = space["rrf"](first, second)["score"]
+    assert ours.index.is_unique and set(ours.index) == set(theirs.index)
+    # LanceDB counts the places from 0, the paper and the lesson from 1: their K of 60 is our k of 59
+    again = space["rrf"](first, second, k=60 if _from_one(theirs) else 59)["score"]
+    assert again.to_dict() == pytest.approx(theirs.to_dict(), rel=1e-4)
+
+
+def _from_one(theirs):
+    return theirs.max() <= 2 / 61 + 1e-9
+
+
+def test_weighted_is_scikit_learns_minmax(space):
+    from sklearn.preprocessing import minmax_scale
+
+    first, second = lists()
+    for weight in (0, 0.3, 1):
+        parts = [pd.Series(minmax_scale(x["score"]), x.index) for x in (first, second)]
+        wanted = (weight * parts[0]).add((1 - weight) * parts[1], fill_value=0)
+        got = space["weighted"](first, second, weight)["score"]
+        assert got.to_dict() == pytest.approx(wanted.to_dict()) and got.is_monotonic_decreasing
+    for few in (first[:1], first[:0]):  # one passage, and none at all
+        for got in (space["weighted"](few, second, 0.5), space["weighted"](second, few, 0.5)):
+            assert set(got.index) >= set(second.index) and got["score"].notna().all()
+    assert space["rrf"](first[:0], second).index.tolist() == second.index.tolist()
+
+
+def test_the_recipe_fuses_as_the_lesson(space, recipe):
+    first, second = lists()
+    pd.testing.assert_frame_equal(space["rrf"](first, second), recipe.rrf(first, second))
+    pd.testing.assert_frame_equal(space["weighted"](first, second, 0.3), recipe.weighted(first, second, 0.3))
+    read = second[::2].assign(score=1.0 / np.arange(1, len(second[::2]) + 1))
+    pd.testing.assert_frame_equal(space["blend"](read, first), recipe.blend(read, first))
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.3, 0.5, 0.8, 1.0])
+def test_mmr_is_langchains(space, lam):
+    from langchain_core.vectorstores.utils import maximal_marginal_relevance
+
+    draw = np.random.default_rng(1).normal(size=(41, 16))
+    draw /= np.linalg.norm(draw, axis=1, keepdims=True)
+    wanted = maximal_marginal_relevance(draw[0], list(draw[1:]), lambda_mult=lam, k=10)
+    assert space["mmr"](draw[0], draw[1:], lam) == wanted
+    assert sorted(space["mmr"](draw[0], draw[1:6], lam)) == [0, 1, 2, 3, 4]  # fewer than k
+
+
+# the table ----------------------------------------------------------------------------------
+
+
+def test_the_table_has_every_question_once_a_stage(lines):
+    judged = data.docs_questions()
+    best = judged.groupby("question_id")["grade"].max()
+    assert len(best[best > 0]) >= 100
+    for stage, rows in lines.groupby("stage"):
+        assert sorted(rows["question_id"]) == sorted(best[best > 0].index), stage
+        assert rows["ndcg"].between(0, 1).all() and rows["recall"].between(0, 1).all()
+
+
+def test_every_judged_object_is_one_of_the_corpus():
+    judged = data.docs_questions()
+    assert not set(judged["object"]) - set(docs_passages.table()["object"])
+
+
+def test_the_lesson_measured_what_the_table_says(lines):
+    mean = lines.groupby("stage")["ndcg"].mean()
+    text = said("stages")
+    for stage in ("BM25", "vectors", "fused by rank", "fused by score"):
+        table, mine = re.search(rf"^ *{stage} +(\S+) .* (\S+)$", text, re.M).groups()
+        assert float(table) == pytest.approx(mean[stage], abs=6e-4)
+        assert float(mine) == pytest.approx(mean[stage], abs=0.005), stage
+
+
+def test_the_live_rerank_is_the_tables(lines):
+    """30 questions and 50 candidates, read live, against the same 30 of the table's row."""
+    ids = data.docs_questions()["question_id"].drop_duplicates()
+    for stage, tag in (("reranked 50", "live"), ("blended 50", "blended")):
+        kept = lines[lines["stage"] == stage].set_index("question_id")["ndcg"]
+        asked = [q for q in ids if q in kept.index]
+        sample = asked[:: max(1, len(asked) // 30)][:30]
+        found = float(re.search(rf"{stage}: nDCG@10 (\S+),", said(tag)).group(1))
+        assert found == pytest.approx(kept[sample].mean(), abs=0.015), stage
+
+
+def test_measure_of_the_recipe_counts_an_object_by_its_first_passage(recipe):
+    rows = pd.DataFrame({"object": ["b", "a", "b", "c"]}, index=list("wxyz"))
+    scores = recipe.measure({"q": rows}, {"q": {"a": 1, "b": 0}})
+    assert scores.loc["q", "ndcg"] == pytest.approx(1 / np.log2(3)) and scores.loc["q", "recall"] == 1
+    empty = recipe.measure({"q": rows, "r": rows[:0]}, {"q": {"a": 1}, "r": {"a": 1}})
+    assert empty.loc["r"].tolist() == [0, 0]
+
+
+def test_interval_is_scipys(space):
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(0).random(100)
+    theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
+    assert space["interval"](values) == pytest.approx(tuple(theirs), abs=0.01)
+
+
+# prompt, answer, refusal --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("question", ["", "   ", None, 3])
+def test_no_question_is_refused(space, question):
+    with pytest.raises(ValueError, match="write a question: a string with at least one word"):
+        space["checked"](question)
+
+
+def test_the_prompt_numbers_its_passages_and_names_their_sources(space):
+    rows = pd.DataFrame({"object": ["one.a", "two.b"], "text": ["First text.", "Second text."]})
+    prompt = space["make_prompt"]("What now?", rows)
+    assert "[1] one.a\nFirst text." in prompt and "[2] two.b\nSecond text." in prompt
+    assert "[3]" not in prompt and "not in these documents" in prompt
+    assert prompt.endswith("Question: What now?\nAnswer:")
+
+
+def test_errors_of_a_threshold(space):
+    inside, outside = np.array([0.2, 0.5, 0.6, 0.7]), np.array([0.1, 0.5])
+    assert space["errors"](0.5, inside, outside) == (0.25, 0.5)
+
+
+@pytest.fixture
+def server():
+    """A language model on loopback: it keeps what it was sent and replies."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.got.append((self.path, self.headers.get("Authorization"), json.loads(body)))
+            self.send_response(self.server.status)
+            self.end_headers()
+            self.wfile.write(json.dumps(self.server.reply).encode())
+
+        def log_message(self, *given):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.got, server.status = [], 200
+    server.reply = {"choices": [{"message": {"role": "assistant", "content": "Use drop_duplicates [1]."}}]}
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_prompt_goes_to_the_readers_address(space, server, monkeypatch):
+    monkeypatch.setenv("COURSE_LLM_URL", f"http://127.0.0.1:{server.server_port}/v1/")
+    monkeypatch.setenv("COURSE_LLM_MODEL", "small")
+    monkeypatch.setenv("COURSE_LLM_KEY", "abc")
+    assert space["ask_model"]("a prompt") == "Use drop_duplicates [1]."
+    path, key, body = server.got[0]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer abc", "small")
+    assert body["messages"] == [{"role": "user", "content": "a prompt"}]
+
+
+@pytest.mark.parametrize(("status", "reply"), [(500, {}), (200, {}), (200, {"choices": []}), (404, {"error": "no"})])
+def test_a_model_that_does_not_answer_is_said_in_a_sentence(space, server, monkeypatch, status, reply):
+    server.status, server.reply = status, reply
+    monkeypatch.setenv("COURSE_LLM_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    monkeypatch.delenv("COURSE_LLM_KEY", raising=False)
+    with pytest.raises(RuntimeError, match="no answer from the language model at http://127.0.0.1"):
+        space["ask_model"]("a prompt")
+    assert server.got[0][1] is None
+
+
+def test_nothing_is_sent_as_the_lesson_stands():
+    text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
+    assert "Off. To turn it on, set COURSE_LLM_URL" in text
+    assert "Off. To turn it on: pip install pymilvus" in text
+    assert "the same prompt: True" in text
+
+
+# beyond one machine -------------------------------------------------------------------------
+
+
+def test_beyond_counts_hours_and_gigabytes(space):
+    table = space["beyond"](1000 / 3.6)
+    assert table["hours on one"].tolist() == ["1.0", "100.0", "10000.0"]
+    assert table["machines for a day"].tolist() == [1, 5, 417]
+    assert table["GB float32"].tolist() == pytest.approx([1.536, 153.6, 15360])
+    with pytest.raises(ValueError, match="the rate must be above 0"):
+        space["beyond"](0)
+
+
+# exercises ----------------------------------------------------------------------------------
+
+
+def test_the_checks_accept_the_solutions(capsys):
+    solutions = books.definitions(SOLUTION, "pack", "standard", "cheapest")
+    for name in ("pack", "standard", "cheapest"):
+        getattr(lesson13, name)(solutions[name])
+        assert capsys.readouterr().out.startswith("Right:")
+
+
+WRONG = [
+    ("pack", lambda s, n: [" ".join(s)], "a sentence too many"),
+    ("pack", lambda s, n: list(s), "three short sentences"),
+    ("pack", lambda s, n: docs_passages.cut(" ".join(s), n, 0), "a sentence too many"),
+    ("standard", lambda a, b, w: {i: w * a.get(i, 0) + (1 - w) * b.get(i, 0) for i in a | b}, "the same two ids"),
+    ("standard", lambda a, b, w: 3, "cannot be compared"),
+    ("cheapest", lambda i, o, c: float(np.median(i)), "two clouds that lie apart"),
+    ("cheapest", lambda i, o, c: min(np.r_[i, o], key=lambda t: (i < t).mean() + (o >= t).mean()), "ten times"),
+    ("cheapest", lambda i, o, c: [][0], "IndexError"),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong", "says"), WRONG)
+def test_the_checks_explain_wrong_answers(capsys, name, wrong, says):
+    getattr(lesson13, name)(wrong)
+    out = capsys.readouterr().out
+    assert out.startswith("Not yet:") and says in out
+
+
+@pytest.mark.parametrize("name", ["pack", "standard", "cheapest"])
+def test_an_empty_answer_is_told_what_it_should_give(capsys, name):
+    getattr(lesson13, name)(lambda *given: ...)
+    assert capsys.readouterr().out.startswith("Not yet written:")
+
+
+# the questions ------------------------------------------------------------------------------
+
+
+HEAD = "question_id\tquestion\tobject\tgrade\tnote\n"
+
+
+@pytest.mark.parametrize(("rows", "says"), [
+    ("q1\tHow?\tnumpy.mean\t3\t\n", "row 2: grade is '3'; it must be 0, 1 or 2"),
+    ("q1\tHow?\tnumpy.mean\t2\t\nq1\tWhy?\tnumpy.sum\t0\t\n", "row 3: question_id 'q1' stands for another"),
+    ("q1\tHow?\tnumpy.mean\t2\t\nq1\tHow?\tnumpy.mean\t1\t\n", "row 3: 'numpy.mean' is judged twice"),
+    ("q1\tHow?\t\t2\t\n", "column 'object' is empty"),
+])  # fmt: skip
+def test_a_bad_table_of_questions_is_said_in_a_sentence(tmp_path, rows, says):
+    (tmp_path / "mine.tsv").write_text(HEAD + rows)
+    with pytest.raises(ValueError, match=re.escape(says)) as e:
+        data.docs_questions(tmp_path / "mine.tsv")
+    assert str(e.value).startswith("mine.tsv, ")
+
+
+def test_a_good_table_of_questions_is_read(tmp_path):
+    (tmp_path / "mine.tsv").write_text(HEAD + "q1\tHow?\tnumpy.mean\t2\tits first line\nq1\tHow?\tnumpy.sum\t0\t\n")
+    found = data.docs_questions(tmp_path / "mine.tsv")
+    assert list(found) == ["question_id", "question", "object", "grade"]
+    assert found["grade"].tolist() == [2, 0]

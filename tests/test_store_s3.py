@@ -1,0 +1,118 @@
+"""The same store on object storage that many machines share: an `s3://` address.
+
+moto's server plays S3 on loopback. It keeps the objects in memory and answers as S3 does, also to
+the write that succeeds only if there is no such object yet, on which a commit rests. It says
+nothing about the times and the failures of a real network.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+
+import lancedb
+import pyarrow as pa
+import pytest
+import store_writer
+from books import NOTEBOOKS, code, definitions, read
+from store_writer import NAME, ROWS, batch
+
+moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+
+LESSON = NOTEBOOKS / "12_vector_search.ipynb"
+
+
+@pytest.fixture(scope="module")
+def server():
+    s3 = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    yield "http://{}:{}".format(*s3.get_host_and_port())
+    s3.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """The address of an empty bucket; the environment says how to reach it, as a reader's would."""
+    import boto3
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "course",
+        "AWS_SECRET_ACCESS_KEY": "course", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="course")
+    yield "s3://course"
+    files = boto3.resource("s3").Bucket("course")
+    files.objects.all().delete()
+    files.delete()
+
+
+def test_one_writer_and_two_readers(bucket):
+    """Three processes: what the writer has acknowledged, both readers see, exact."""
+    address = f"{bucket}/shared"
+    lancedb.connect(address).create_table(NAME, schema=store_writer.SCHEMA)
+    writer = store_writer.start("write", address, 9, "add", 0, 24)
+    readers = [store_writer.start("read", address, 9, how) for how in ("reopen", "follow")]
+    store_writer.tell(writer)
+    done, seen = 0, []
+    for line in writer.stdout:
+        done += store_writer.parsed(line)[0] == "done"
+        if line.startswith("done") and done % 6 == 0:
+            for reader in readers:
+                store_writer.tell(reader, str(done))
+                seen.append((done, int(reader.stdout.readline())))
+    assert seen == [(n, n * ROWS) for n in (6, 12, 18, 24) for _ in readers]
+    assert [store_writer.end(p) for p in (writer, *readers)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("work, seed", [("add", 0), ("index", 1), ("delete", 2)])
+def test_a_killed_writer_loses_nothing(bucket, work, seed):
+    for n in itertools.count(seed, 10):  # until it is hit where the test wants it
+        address = f"{bucket}/{work}{n}"
+        killed = store_writer.check(store_writer.kill(address, n, work), address, n)
+        assert killed.code == -9 and killed.checked >= 300 and killed.lost == 0
+        assert killed.unfinished != "torn" and killed.found
+        if killed.hit == work:
+            break
+        assert n < 50
+
+
+def test_two_writers_at_once(bucket):
+    address = f"{bucket}/two"
+    lancedb.connect(address).create_table(NAME, schema=store_writer.SCHEMA)
+    children = [store_writer.start("write", address, 3, "add", first, 15) for first in (0, 1000)]
+    for child in children:
+        store_writer.tell(child)
+    assert [store_writer.end(child) for child in children] == [0, 0]
+    wanted = pa.concat_tables(batch(3, first + n) for first in (0, 1000) for n in range(15))
+    assert store_writer.differing(lancedb.connect(address).open_table(NAME), wanted) == 0
+
+
+@pytest.mark.skipif(not LESSON.exists(), reason="lesson 12 is not there")
+def test_the_store_cells_of_lesson_12_run_unchanged(bucket, monkeypatch, capsys):
+    """From the cell that connects to the killed writer, with nothing but COURSE_STORE set."""
+    import faiss
+    import numpy as np
+
+    from helpers import models
+
+    monkeypatch.setenv("COURSE_STORE", f"{bucket}/lesson12")
+    words = models.word_vectors("glove-wiki-gigaword-100", limit=20_500, quiet=True)
+    unit, order = words.get_normed_vectors(), np.random.default_rng(0).permutation(20_500)
+    space = definitions(LESSON, "recall") | {
+        "faiss": faiss, "np": np, "os": os, "subprocess": subprocess, "sys": sys, "time": time,
+        "rows": order, "queries": unit[order[:500]], "vectors": unit[order[500:]],
+        "names": np.array(words.index_to_key)[order],
+    }  # fmt: skip
+    sources = [c.source for c in code(read(LESSON))]
+    first = next(i for i, s in enumerate(sources) if "COURSE_STORE" in s)
+    last = next(i for i, s in enumerate(sources) if "child.kill()" in s)
+    for source in sources[first : last + 1]:
+        exec(source, space)
+    assert space["address"] == f"{bucket}/lesson12"
+    printed = capsys.readouterr().out
+    assert "king: seen in lesson 1" in printed and "nearest to the held-out word: True" in printed
+    assert "of these not whole: 0" in printed and "of these in part: 0" in printed
+    assert len(space["acknowledged"]) >= 30 and space["lost"] == []
