@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 # two workers, each on one thread, share two cores better than two threads of one program do
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope \
-	--nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg
+	--nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
 .PHONY: help setup lab test lessons stress wheels
 

@@ -82,7 +82,7 @@ def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.nd
     try:
         with np.load(file) as kept:
             keys, scales, whole = kept["keys"], kept["scales"], kept["vectors"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise ValueError(f"{file.name} does not hold passages' vectors ({type(e).__name__})") from e
     wanted = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
     places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)

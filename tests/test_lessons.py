@@ -26,7 +26,7 @@ def run_twice(path: Path) -> nbformat.NotebookNode:
     book = books.doubled(books.read(path))
     book.cells.append(nbformat.v4.new_code_cell(PEAK))
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(book, timeout=300, kernel_name="python3", resources=place).execute()
+    NotebookClient(book, timeout=900, kernel_name="python3", resources=place).execute()
     return book
 
 
