@@ -23,6 +23,7 @@ from helpers.pooling import cls_pool, mean_pool
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from sentence_transformers import MultiVectorEncoder
 
 LONGEST = 256  # tokens of a text; what lies behind them is not read
 
@@ -119,10 +120,12 @@ class Late:
     """ColBERT: a vector for every token, compared by MaxSim, through sentence-transformers'
     `MultiVectorEncoder`, which reads a ColBERT checkpoint as its authors save it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, model: "Path | MultiVectorEncoder"):
         from sentence_transformers import MultiVectorEncoder
 
-        self.model = MultiVectorEncoder(str(folder), device="cpu", local_files_only=True)
+        if isinstance(model, Path):
+            model = MultiVectorEncoder(str(model), device="cpu", local_files_only=True)
+        self.model = model
 
     def encode_queries(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """A (32, dim) table for each question: its tokens, filled up with [MASK]."""
@@ -143,7 +146,9 @@ class Late:
 
     def scores(self, queries: list[torch.Tensor], passages: list[torch.Tensor]) -> torch.Tensor:
         """(queries, passages): over a question's tokens, the sum of the largest cosines."""
-        return self.model.similarity(queries, passages)
+        from sentence_transformers.util import maxsim
+
+        return maxsim(queries, passages, chunk_elements=2_000_000)  # 8 MB at a time
 
     def parameters(self) -> int:
         """Numbers in the encoder and the projection."""
