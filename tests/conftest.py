@@ -14,6 +14,7 @@ os.environ["COURSE_MODELS"] = "bundled"
 LONG = ["06", "10", "09", "13", "14", "12", "11"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     items.sort(key=_place)  # a stable sort: the order inside a file stays
     for item in items:
