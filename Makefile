@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # two workers, each on one thread, share two cores better than two threads of one program do
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope \
+NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope --no-loadscope-reorder \
 	--nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
 .PHONY: help setup lab test lessons stress wheels
@@ -33,7 +33,7 @@ lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
 
 test: $(READY)  ## run every test, then every lesson against its saved outputs
 	$(BIN)/python -m ruff check .
-	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) notebooks
 
 lessons: $(READY)  ## run every lesson again and save its outputs

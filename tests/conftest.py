@@ -6,29 +6,29 @@ together with its solutions, which use the same files. The long lessons begin fi
 """
 
 import os
-
-import pytest
+import re
 
 os.environ["COURSE_MODELS"] = "bundled"
 
 LONG = ["06", "10", "09", "13", "14", "12", "11"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def lesson(nodeid):
+    """The number of the lesson that a test of test_lessons.py runs, or ""."""
+    found = re.search(r"test_lessons\.py::\w+\[(?:solutions/)?(\d\d)_", nodeid)
+    return found[1] if found else ""
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=_place)  # a stable sort: the order inside a file stays
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    place = {number: at for at, number in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(lesson(item.nodeid), len(LONG)))  # else the order stays
 
 
-def _lesson(item):
-    path = getattr(item, "callspec", None) and item.callspec.params.get("path")
-    return path.stem[:2] if path is not None and item.path.name == "test_lessons.py" else ""
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
 
+    class ByFileAndLesson(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return f"{nodeid.split('::')[0]} {lesson(nodeid)}"
 
-def _group(item):
-    return f"{item.path.stem} {_lesson(item)}".strip()
-
-
-def _place(item):
-    return LONG.index(_lesson(item)) if _lesson(item) in LONG else len(LONG)
+    return ByFileAndLesson(config, log)
