@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 # two workers, each on one thread, share two cores better than two threads of one program do
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope --no-loadscope-reorder \
-	--nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
+	-p tests.twice --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
 .PHONY: help setup lab test lessons stress wheels
 
@@ -34,13 +34,14 @@ lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
 test: $(READY)  ## run every test, then every lesson against its saved outputs
 	$(BIN)/python -m ruff check .
 	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
-	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) notebooks
+	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) --again-within 20 notebooks
 
 lessons: $(READY)  ## run every lesson again and save its outputs
 	COURSE_MODELS=bundled $(BIN)/python tests/offline.py $(BIN)/python tests/execute.py $(LESSONS)
 
-stress: $(READY)  ## the long tests and the benchmarks
+stress: $(READY)  ## the long tests, every cell of every lesson twice, and the benchmarks
 	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks -s
+	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) notebooks
 
 wheels: $(READY)  ## fill wheels/ so that a room without network can install
 	grep -v '^-e' requirements.txt > .venv/downloads.txt

@@ -1,7 +1,6 @@
 """What the tests of the notebooks share."""
 
 import ast
-import copy
 import re
 from pathlib import Path
 
@@ -36,31 +35,6 @@ def text(cell: nbformat.NotebookNode) -> str:
     for output in cell.get("outputs", []):
         parts.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
     return "".join(parts)
-
-
-def comparable(cell: nbformat.NotebookNode) -> list[str]:
-    """The outputs of a cell as text, pictures and progress left out."""
-    found, printed = [], ""
-    for output in cell.get("outputs", []):
-        if output.output_type == "stream":
-            printed += output.text
-        elif output.output_type in ("display_data", "execute_result"):
-            data = output.data
-            if "application/vnd.jupyter.widget-view+json" not in data:
-                found.append(re.sub(r"0x[0-9a-f]+", "ADDRESS", data.get("text/plain", "")))
-    return [printed, *found]
-
-
-def doubled(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy in which every code cell is followed by itself."""
-    twice = copy.deepcopy(book)
-    twice.cells = []
-    for cell in book.cells:
-        twice.cells.append(copy.deepcopy(cell))
-        if cell.cell_type == "code":
-            twice.cells.append(copy.deepcopy(cell))
-            twice.cells[-1].id = cell.id + "-again"
-    return twice
 
 
 def definitions(path: Path, *wanted: str, given: dict | None = None) -> dict:

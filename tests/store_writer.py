@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-os.environ["LANCE_LOG"] = "error"  # no remarks about coming versions
+os.environ["LANCEDB_LOG"] = "error"  # no remarks about coming versions
 os.environ["LANCE_INCLUDE_VECTOR_CENTROIDS"] = "false"
 
 import lancedb
