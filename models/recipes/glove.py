@@ -212,7 +212,7 @@ def main():
     parser.add_argument("--shards", type=int, default=256)
     parser.add_argument("--difference", type=float, default=0.5, help="weight of w - v")
     parser.add_argument("--remove-top", type=int, default=1, help="components to leave out")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
 
