@@ -88,21 +88,28 @@ class TestTheCheckItself:
             store_writer.hold([k] * 10, kills=10)
 
 
-def test_two_processes_write_at_once(tmp_path):
-    """One adds, the other adds and updates; every row of both is there, exact and once."""
-    lancedb.connect(tmp_path).create_table(NAME, schema=store_writer.SCHEMA)
+def write_together(folder, batches=40):
+    """Two processes write, one adds, one also updates; how often their rows take turns in the table."""
+    lancedb.connect(folder).create_table(NAME, schema=store_writer.SCHEMA)
     work = {0: "add", 1000: "update"}
-    children = [store_writer.start("write", tmp_path, 5, w, first, 40) for first, w in work.items()]
+    children = [store_writer.start("write", folder, 5, w, first, batches) for first, w in work.items()]
     for child in children:
         store_writer.tell(child)
     assert [store_writer.end(child) for child in children] == [0, 0]
     held = {}
     for first, w in work.items():
-        held |= store_writer.state(list(itertools.islice(store_writer.plan(w, first), 40)))
-    table = lancedb.connect(tmp_path).open_table(NAME)
+        held |= store_writer.state(list(itertools.islice(store_writer.plan(w, first), batches)))
+    table = lancedb.connect(folder).open_table(NAME)
     assert store_writer.differing(table, pa.concat_tables(batch(5, n, k) for n, k in held.items())) == 0
     by_second = table.search().select(["id"]).limit(10**6).to_arrow()["id"].to_numpy() >= 1000 * ROWS
-    assert np.count_nonzero(np.diff(by_second)) >= 2, "the two did not write at the same time"
+    return np.count_nonzero(np.diff(by_second))
+
+
+def test_two_processes_write_at_once(tmp_path):
+    """Every row of both is there, exact and once. On a busy machine one may end before the other
+    begins, which would test nothing: then they write again."""
+    turns = (write_together(tmp_path / str(attempt)) for attempt in range(5))
+    assert any(n >= 2 for n in turns), "the two did not write at the same time"
 
 
 def test_update_and_delete_after_reopening(tmp_path):
