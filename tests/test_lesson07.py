@@ -217,6 +217,8 @@ def test_answers_seldom_repeat_the_words_of_their_questions(lesson):
     shared = [len(q & a) / len(q)
               for q, a in zip(words(table["question"]), words(table["answer"]), strict=True)]  # fmt: skip
     assert 0.6 < np.mean(np.array(shared) == 0) < 0.73
+    prose = " ".join(" ".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown").split())
+    assert "two in three share not one that BM25 counts" in prose
 
 
 def test_the_held_out_rows_are_the_last_ones():
