@@ -66,7 +66,7 @@ def test_triplet_loss_is_torchs(lesson, cosines):
 
 
 def test_margin_loss_is_the_published_formula_cell_by_cell(lesson, cosines):
-    cells = [(1 - s) ** 2 if i == j else max(0, s - 0.3) ** 2
+    cells = [(1 - s) ** 2 if i == j else max(0, s - 0.5) ** 2
              for i, row in enumerate(cosines.tolist()) for j, s in enumerate(row)]  # fmt: skip
     assert lesson["margin_loss"](cosines).item() == pytest.approx(sum(cells) / 36)
 

@@ -206,7 +206,7 @@ def test_no_answer_tells_why_apples_turn_brown():
         assert not ("apple" in text and "brown" in text), text
 
 
-def test_answers_seldom_repeat_the_words_of_their_questions(lesson):
+def test_nearly_every_answer_repeats_a_word_of_its_question(lesson):
     import bm25s
 
     def words(texts):
@@ -216,9 +216,7 @@ def test_answers_seldom_repeat_the_words_of_their_questions(lesson):
     table = data.qa_pairs()
     shared = [len(q & a) / len(q)
               for q, a in zip(words(table["question"]), words(table["answer"]), strict=True)]  # fmt: skip
-    assert 0.6 < np.mean(np.array(shared) == 0) < 0.73
-    prose = " ".join(" ".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown").split())
-    assert "two in three share not one that BM25 counts" in prose
+    assert np.mean(np.array(shared) == 0) < 0.06 and 0.3 < np.mean(shared) < 0.5
 
 
 def test_the_held_out_rows_are_the_last_ones():
