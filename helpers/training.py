@@ -212,20 +212,22 @@ def contrastive_loss(scores: torch.Tensor, first: int = 0) -> torch.Tensor:
 
 
 def batch_loss(
-    question_encoder, answer_encoder, questions, answers, scale=None, echo=False
+    question_encoder, answer_encoder, questions, answers, scale=None, echo=False, half=False
 ) -> torch.Tensor:
     """The loss of one batch of tokenised questions and answers.
 
     scale: None for plain dot products, else vectors of length 1 and cosines times scale.
     echo: every question of the batch also stands among the passages.
+    half: the encoders multiply in bfloat16; scores and loss stay in float32.
     Under torchrun the passages of all processes stand in each one's list, with gradients.
     """
     device = next(question_encoder.parameters()).device
-    q = question_encoder(*pad(questions, device))
-    passages = [answer_encoder(*pad(answers, device))]
-    if echo:
-        passages.append(answer_encoder(*pad(questions, device)))
-    p = torch.cat([_everyones(part) for part in passages])
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        q = question_encoder(*pad(questions, device))
+        passages = [answer_encoder(*pad(answers, device))]
+        if echo:
+            passages.append(answer_encoder(*pad(questions, device)))
+    q, p = q.float(), torch.cat([_everyones(part.float()) for part in passages])
     if scale:
         q, p = normalize(q, dim=1), normalize(p, dim=1) * scale
     return contrastive_loss(q @ p.T, first=_rank() * len(q))
@@ -261,13 +263,15 @@ def train(
     echo: bool = False,
     length: int = 64,
     seed: int = 0,
+    half: bool | None = None,
     progress: bool = True,
     each_epoch: Callable[[list[float]], None] | None = None,
 ) -> list[float]:
     """Train both encoders in place; return the loss of every step.
 
     pairs: a TSV with the columns `questions` and `answers`, or a DataFrame as `data.qa_pairs`
-    gives. batch: of all processes together. warmup, scale, echo: see `rate`, `batch_loss`.
+    gives. batch: of all processes together. warmup, scale, echo, half: see `rate`, `batch_loss`;
+    half as None is `bfloat16_pays`.
     An epoch is len(pairs) // batch whole batches in random order; after each one `each_epoch` is
     called with the losses so far. The keyboard's interrupt stops
     after the step that is running; the encoders are then as that step left them.
@@ -285,6 +289,7 @@ def train(
     if batch % _world():
         raise ValueError(f"a batch of {batch} cannot be shared by {_world()} processes evenly")
     questions, answers = tokenise(pairs["question"], length), tokenise(pairs["answer"], length)
+    half = bfloat16_pays(next(question_encoder.parameters()).device) if half is None else half
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     found = optimizers(question_encoder, answer_encoder, lr=lr)
@@ -303,7 +308,7 @@ def train(
                         group["lr"] = lr * rate(len(losses), steps, warmup)
                 loss = batch_loss(
                     question_encoder, answer_encoder,
-                    [questions[i] for i in chosen], [answers[i] for i in chosen], scale, echo,
+                    [questions[i] for i in chosen], [answers[i] for i in chosen], scale, echo, half,
                 )  # fmt: skip
                 (loss / _world()).backward()
                 _add_up_gradients(found)
@@ -341,6 +346,18 @@ def as_pairs(pairs: "pandas.DataFrame | str | Path") -> "pandas.DataFrame":
 def device() -> str:
     """ "cuda" where there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def bfloat16_pays(device: "str | torch.device" = "cpu") -> bool:
+    """Whether the device has instructions for bfloat16 (16 bits, 8 of them for the digits).
+
+    True for a CUDA GPU and an x86 processor that have them: there such products take about half
+    the time. Without them they are imitated and take longer than float32's.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def free() -> None:

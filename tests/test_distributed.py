@@ -23,7 +23,7 @@ torch.manual_seed(0)
 sizes = {"width": 16, "layers": 1, "heads": 2, "out": 8, "dropout": 0.0}
 pair = [training.Encoder(**sizes) for _ in range(2)]
 pairs = data.qa_pairs(part="train")[:48]
-losses = training.train(*pair, pairs, epochs=2, batch=16, lr=1e-3, warmup=0.1, scale=20, echo=True, progress=False)
+losses = training.train(*pair, pairs, epochs=2, batch=16, lr=1e-3, warmup=0.1, scale=20, echo=True, half=False, progress=False)
 if not several or dist.get_rank() == 0:
     training.save(sys.argv[1], *pair, losses=losses)
 if several:
