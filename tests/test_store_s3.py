@@ -116,3 +116,43 @@ def test_the_store_cells_of_lesson_12_run_unchanged(bucket, monkeypatch, capsys)
     assert "king: seen in lesson 1" in printed and "nearest to the held-out word: True" in printed
     assert "of these not whole: 0" in printed and "of these in part: 0" in printed
     assert len(space["acknowledged"]) >= 30 and space["lost"] == []
+
+
+def test_the_store_cells_of_lesson_13_run_unchanged(bucket, monkeypatch, capsys):
+    """Ingest, indexes, both searches and the filter, with nothing but COURSE_STORE set."""
+    import tempfile
+    import zlib
+
+    import numpy as np
+    import pandas as pd
+    from tqdm import tqdm
+
+    from helpers import docs_passages
+
+    def embed(texts):
+        """One vector a text, near to that of a text with the same words: (texts, 384)."""
+        found = np.zeros((len(texts), 384), dtype=np.float32)
+        for row, text in zip(found, texts, strict=True):
+            for word in text.lower().split():
+                row += np.random.default_rng(zlib.crc32(word.encode())).normal(size=384)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    texts = [f"{library}.call{n}: how to get rid of {'rows' if n % 3 else 'columns'} that occur {n} times"
+             for n in range(100) for library in ("pandas", "gensim", "numpy")]  # fmt: skip
+    passages = pd.DataFrame({"id": [docs_passages.key(text) for text in texts],
+                             "library": [text.split(".")[0] for text in texts], "kind": "function",
+                             "object": [text.split(":")[0] for text in texts], "chunk": 0, "text": texts})  # fmt: skip
+    monkeypatch.setenv("COURSE_STORE", f"{bucket}/lesson13")
+    space = {"tempfile": tempfile, "os": os, "lancedb": lancedb, "pa": pa, "np": np, "pd": pd,
+             "tqdm": tqdm, "docs_passages": docs_passages, "embed": embed, "passages": passages}  # fmt: skip
+    sources = [c.source for c in code(read(NOTEBOOKS / "13_retrieve_and_rerank.ipynb"))]
+    first = next(i for i, s in enumerate(sources) if "COURSE_STORE" in s)
+    last = next(i for i, s in enumerate(sources) if s.startswith("where = "))
+    for source in sources[first : last + 1]:
+        exec(source, space)
+    assert space["store"].uri.rstrip("/") == f"{bucket}/lesson13"
+    printed = capsys.readouterr().out
+    assert "first time: 300 passages added" in printed and "again:      0 added" in printed
+    assert "in the store: 300 rows" in printed and "library_idx: Bitmap" in printed
+    assert "filtered in the store, then searched: 100 passages" in printed
+    assert "the nearest of the store's: gensim.call" in printed
