@@ -24,7 +24,8 @@ def lesson():
         LESSON, "Encoder", "tokenise", "pad", "batch_loss", "optimizers", "rate", "update", "train",
         "ranks", "embed", "judge", "report", "Pretrained", "TopicAndForm", "compare", "cosines",
     )  # fmt: skip
-    space |= {"tokenizer": training.tokenizer(), "held_out": PAIRS, "results": {}}
+    space |= {"tokenizer": training.tokenizer(), "held_out": PAIRS, "results": {},
+              "HALF": training.bfloat16_pays()}
     space |= {"tqdm": lambda steps, **_: steps}
     return space
 
