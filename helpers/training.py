@@ -351,11 +351,16 @@ def device() -> str:
 def bfloat16_pays(device: "str | torch.device" = "cpu") -> bool:
     """Whether the device has instructions for bfloat16 (16 bits, 8 of them for the digits).
 
-    True for a CUDA GPU and an x86 processor that have them: there such products take about half
-    the time. Without them they are imitated and take longer than float32's.
+    True for a CUDA GPU and an x86 processor that have them (tests/benchmarks/test_training_speed.py
+    measures what they bring); False for all others, where it would be imitated. Raises ValueError
+    for a device that torch does not know.
     """
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as e:
+        raise ValueError(f"torch knows no device {device!r}; say \"cpu\" or \"cuda\"") from e
+    if kind != "cpu":
+        return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 

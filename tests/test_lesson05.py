@@ -85,3 +85,34 @@ def test_the_worked_answers_are_right_and_the_blanks_are_not(capsys):
         assert capsys.readouterr().out.startswith("Not yet written:"), name
         check(lambda *_: torch.tensor(0.0))
         assert capsys.readouterr().out.startswith("Not yet:"), name
+
+
+def test_what_the_prose_says_of_the_batch_of_eight():
+    """Its sentences against the outputs that stand in the notebook."""
+    import inspect
+    import re
+
+    from sentence_transformers.sentence_transformer.losses import ContrastiveLoss
+
+    cells = books.read(LESSON).cells
+    printed = "\n".join(books.text(c) for c in cells if c.cell_type == "code")
+    prose = " ".join(" ".join(c.source.split()) for c in cells if c.cell_type == "markdown")
+
+    def numbers(line):
+        return [float(x) for x in re.search(line, printed).groups()]
+
+    assert inspect.signature(ContrastiveLoss.__init__).parameters["margin"].default == 0.5
+    assert "(0.5 here, as in the library's `ContrastiveLoss`)" in prose
+    right, many = numbers(r"right answer first for (\d+) of (256) questions")
+    assert "with one in thirty" in prose and round(many / (many - right)) in range(26, 35)
+    assert "a quarter of which are wrong" in prose and "first for 6 of 8 questions" in printed
+    eight, all_of_them = (numbers(rf"{n} pairs: .* at T = (\S+)")[0] for n in (8, 256))
+    assert 0.05 < all_of_them * 2 < eight < 0.5, "the lowest point lies higher for the eight"
+    pushes = {name: numbers(rf"{name} .*pushes +(\d+) of 56 wrong answers, and (\d) of the 2 that win")
+              for name in ("margin", "triplet", "cross-entropy")}  # fmt: skip
+    assert pushes["margin"] == [1, 1] and pushes["triplet"][1] == pushes["cross-entropy"][1] == 2
+    before, after = numbers(r"margin +(\S+), every cosine 0.2 higher: (\S+)")
+    assert after < before, "the margin loss is pleased"
+    for name in ("triplet", "cross-entropy"):
+        before, after = numbers(rf"{name} +(\S+), every cosine 0.2 higher: (\S+)")
+        assert after == before

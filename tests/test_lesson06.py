@@ -163,6 +163,26 @@ def test_what_the_prose_says_of_the_table(table):
     best = table[(table["run"] == "one number more") & (table["epochs"] == 2)]
     assert (best["high"] >= 0).all() and best["less MiniLM"].mean() > -0.01, "no lower than MiniLM"
     assert (best["echo first"] < 0.02).all()
+    large = mean.loc[["raw BERT", "raw BERT, batch of 128", "raw BERT, batch of 128, longer"]]["recall@1"]
+    trained = large[large.index.get_level_values("epochs") > 0]
+    assert np.ptp(trained) < 0.02, "a few questions in 300"
+    assert raw[0] > raw[2] / 2, "most of it was there before the first step"
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{best['recall@1 with echoes'].mean():.0%}".replace("%", " %") + " of 300 held-out questions" in page
+    card = (ROOT / "shared_data" / "README.md").read_text(encoding="utf-8")
+    assert f"for {minilm['recall@1'][0]:.0%}".replace("%", " %") + " of the questions" in card
+
+
+def test_wrong_partners_fall_most_of_the_way():
+    """Of the saved run: both begin alike; with wrong partners the loss falls more than half as far."""
+    import re
+
+    printed = "\n".join(map(books.text, books.code(books.read(LESSON))))
+    start, end = (np.array([float(x) for x in re.search(rf"{name} +right partners (\S+) +wrong partners (\S+)",
+                                                        printed).groups()])
+                  for name in ("untrained", "published recipe"))  # fmt: skip
+    assert abs(start[0] - start[1]) < 0.15
+    assert 0.5 < (start[1] - end[1]) / (start[0] - end[0]) <= 1
 
 
 # --- exercises -----------------------------------------------------------------------------------

@@ -302,3 +302,31 @@ def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, mo
     assert len(calls) == 2
     printed = capsys.readouterr().out
     assert "has not saved its pair yet" in printed and "Training lesson 6's pair again" in printed
+
+
+# --- bfloat16 ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has, pays", [({}, False), ({"avx512_bf16": False}, False), ({"bf16": True}, False),
+                                       ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)])  # fmt: skip
+def test_bfloat16_pays_where_the_processor_has_its_instructions(monkeypatch, has, pays):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert training.bfloat16_pays() is pays
+    assert not training.bfloat16_pays("mps"), "another device is not judged by the processor"
+
+
+def test_a_device_that_torch_does_not_know_is_said():
+    with pytest.raises(ValueError, match='torch knows no device \'gpu0\'; say "cpu" or "cuda"'):
+        training.bfloat16_pays("gpu0")
+
+
+def test_half_is_seen_by_the_encoders_alone_and_the_loss_stays_near():
+    seen = []
+    encoders = pair()
+    encoders[0].project.register_forward_hook(lambda module, given, found: seen.append(found.dtype))
+    rows = training.tokenise(PAIRS["question"]), training.tokenise(PAIRS["answer"])
+    whole, half = (training.batch_loss(*encoders, *rows, scale=20, half=h) for h in (False, True))
+    assert seen == [torch.float32, torch.bfloat16] and half.dtype == torch.float32
+    assert half.item() != whole.item() and half.item() == pytest.approx(whole.item(), rel=0.02)
+    training.train(*encoders, PAIRS, epochs=1, batch=16, half=True, progress=False)
+    assert {w.dtype for e in encoders for w in e.parameters()} == {torch.float32}

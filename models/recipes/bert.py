@@ -12,7 +12,7 @@ not pairs of sentences that mean the same. Two ways lead there:
 The text folder holds *.txt or *.txt.xz, one paragraph a line. 15 % of the pieces (--share) are
 chosen; of these 80 % become [MASK], 10 % another piece, 10 % stay. The learning rate falls to zero at
 the end of --minutes or --steps, whichever comes first. Runs on a CPU or a GPU as found, in
-bfloat16 only where ten timed steps show that it pays; stop it with the keyboard and start it
+bfloat16 only where there are instructions for it; stop it with the keyboard and start it
 again, and it goes on.
 """
 
@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from helpers import models
+from helpers import models, training
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 HELD_OUT = 500_000  # pieces
@@ -103,24 +103,6 @@ def masked_loss(model, inputs, labels):
     return torch.nn.functional.cross_entropy(model.cls(states[asked]), labels[asked])
 
 
-def precision(model, device, batch):
-    """bfloat16 where ten timed steps show that it is faster, else float32."""
-    took = {}
-    for kind in (torch.float32, torch.bfloat16):
-        with cast(device, kind):
-            for n in range(11):
-                if n == 1:  # the first step warms up
-                    begin = time.perf_counter()
-                masked_loss(model, *batch).backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        took[kind] = time.perf_counter() - begin
-    model.zero_grad()
-    pays = took[torch.bfloat16] < 0.9 * took[torch.float32]
-    print(f"bfloat16 takes {took[torch.bfloat16] / took[torch.float32]:.2f} of float32's time")
-    return torch.bfloat16 if pays else torch.float32
-
-
 def cast(device, kind):
     return torch.autocast(device, kind) if kind != torch.float32 else contextlib.nullcontext()
 
@@ -181,7 +163,7 @@ def main():
         pair = masked_batch(train_ids, args.batch, args.length, tokenizer, rng, args.share)
         return [t.to(device) for t in pair]
 
-    kind = precision(model, device, batch())
+    kind = torch.bfloat16 if training.bfloat16_pays(device) else torch.float32
     budget = 60 * args.minutes
     bar = tqdm(total=int(budget), initial=int(spent), unit=" s", desc=args.start)
     running = None
