@@ -1,5 +1,6 @@
 """What the question-answer recipes train on: blocks held out, and nothing of the lessons' inputs."""
 
+import doctest
 import re
 import string
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 from test_data import PUBLISHED_INPUTS
 
-from helpers import ROOT
+from helpers import ROOT, data
 
 sys.path.insert(0, str(ROOT / "models" / "recipes"))
 
@@ -117,13 +118,54 @@ def test_bm25_finds_the_words():
 
 def test_the_loss_of_dpr_is_cross_entropy_and_spares_right_answers():
     torch.manual_seed(0)
-    q, a, h, e = (torch.nn.functional.normalize(torch.randn(3, 8), dim=1) for _ in range(4))
-    own, texts = ["x", "y", "z"], ["x", "y", "z", "y", "n", "m"]
-    found = dpr.loss_of(q, a, h, e, own, texts, 20.0)
-    scores = 20 * q @ torch.cat([a, h, e]).T
-    scores[1, 3] = -1e4  # the near miss "y" is the second question's own answer
+    q, a, h = (torch.nn.functional.normalize(torch.randn(3, 8), dim=1) for _ in range(3))
+    same = torch.zeros(3, 6, dtype=torch.bool)
+    same[1, 3] = True  # the first near miss is the second question's own answer
+    found = dpr.loss_of(q, a, h, torch.eye(3, 6), same, 20.0)
+    scores = 20 * q @ torch.cat([a, h]).T
+    scores[1, 3] = -1e4
     wanted = torch.nn.functional.cross_entropy(scores, torch.arange(3))
     assert torch.allclose(found, wanted)
+
+
+def test_echoes_and_bare_words_are_drawn_to_their_places_from_above_and_from_below():
+    q = torch.eye(2, 3)
+    wanted = torch.tensor([[0.35, 0.0, 0.3, 0.0], [0.0, 0.35, 0.0, 0.2]])
+    there = torch.cat([wanted.T, torch.zeros(4, 1)], 1)  # four passages with just these cosines
+    assert dpr.displaced(q, there, wanted) == 0
+    for passage, moved in [(0, 0.7), (0, -0.7), (2, 0.7), (2, -0.7)]:
+        off = there.clone()
+        off[passage, 0] += moved
+        # the own echo (or the own answer's words) counts in its mean of 2 and in that of all 8
+        assert dpr.displaced(q, off, wanted).item() == pytest.approx(0.49 / 2 + 0.49 / 8)
+    off = there.clone()
+    off[1, 0] += 0.7  # the echo of another question counts in that of all alone
+    assert dpr.displaced(q, off, wanted).item() == pytest.approx(0.49 / 8)
+
+
+def test_bare_words_are_neighbours_and_no_function_words_lead():
+    rng = np.random.default_rng(0)
+    said = "The Nile is the longest river of Africa."
+    found = {dpr.bare(said, rng) for _ in range(200)}
+    assert all(text in said and len(text.split()) <= 4 for text in found)
+    assert {"Nile", "longest river"} <= found
+    assert not any(len(text.split()) > 1 and text.split()[0].lower() in ("the", "is", "of") for text in found)
+    assert dpr.bare("Rome.", rng) == "Rome" and dpr.bare("(...)", rng)
+
+
+@pytest.mark.parametrize("recipe", [cross_encoder, dpr])
+def test_the_examples_in_the_recipes_are_true(recipe):
+    failed, tried = doctest.testmod(recipe)
+    assert tried and not failed
+
+
+def test_the_kinds_of_passages_are_not_the_lessons():
+    table = data.read_tsv(questions.HERE / "dpr_kinds.tsv", ["question", "answer", "name", "remark", "other"])
+    assert len(table) >= 24 and not table.isna().any().any()
+    for row in table.itertuples(index=False):
+        line = " ".join(row).lower()
+        assert not re.search(r"\b(mountains?|everest|shasta|hike|yoga)\b", line)
+        assert not any(words in line for words in PUBLISHED_INPUTS)
 
 
 def test_a_batch_of_dpr_holds_neighbours_and_no_sentence_twice():
@@ -164,11 +206,11 @@ def test_what_colbert_reads():
     assert colbert.coded(tokenizer, ["a " * 200], "[unused1]", 96)[0].shape == (1, 96)
 
 
-def test_the_target_of_colbert_spares_right_answers_and_gives_echoes_nothing():
+def test_the_target_spares_right_answers():
     q, p = torch.eye(2, 4), torch.nn.functional.normalize(torch.rand(4, 4), dim=1)
-    wanted, same = colbert.targets(q, p, ["x", "y"], ["x", "y", "y", "n"], 0.3)
-    assert wanted.shape == same.shape == (2, 6) and torch.allclose(wanted.sum(1), torch.ones(2))
-    assert bool((wanted[:, 4:] == 0).all()) and bool((wanted.argmax(1) == torch.arange(2)).all())
+    wanted, same = questions.targets(q, p, ["x", "y"], ["x", "y", "y", "n"], 0.3)
+    assert wanted.shape == same.shape == (2, 4) and torch.allclose(wanted.sum(1), torch.ones(2))
+    assert bool((wanted.argmax(1) == torch.arange(2)).all())
     assert same.nonzero().tolist() == [[1, 2]] and wanted[1, 2] < 1e-6
     minilm = (20 * q[0] @ p.T).softmax(0)
-    assert torch.allclose(wanted[0, :4], 0.3 * minilm + 0.7 * torch.eye(4)[0])
+    assert torch.allclose(wanted[0], 0.3 * minilm + 0.7 * torch.eye(4)[0])

@@ -146,21 +146,6 @@ def held_out(model, tokenizer, rows, device):
     return tuple(float(x.float().mean()) for x in (ranks == 1, 1 / ranks, loud))
 
 
-def targets(q, p, own, texts, part):
-    """What the softmax over answers, near misses and echoes should be: (n, n + m + n), and what
-    must not count against a question (its own answer, standing somewhere else).
-
-    1 for the answer, less `part`, which is shared out as MiniLM would (softmax of 20 x cosine, an
-    echo gets nothing). q, p: MiniLM's unit vectors of the questions, and of the passages `texts`.
-    """
-    n = len(own)
-    same = torch.tensor([[t == o for t in texts] for o in own])
-    same[:, :n] = False
-    opinion = (20 * q @ p.T).masked_fill(same, -1e4).softmax(1)
-    wanted = torch.cat([torch.eye(n, len(texts)) * (1 - part) + part * opinion, torch.zeros(n, n)], 1)
-    return wanted, torch.cat([same, torch.zeros(n, n, dtype=torch.bool)], 1)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=pathlib.Path, required=True)
@@ -249,12 +234,14 @@ def main():
         with cast(device, kind):
             q = queries(model, tokenizer, asked, device)
             scores = passage_scores(model, tokenizer, q, own + hard + asked, device)
-        wanted, same = targets(
+        wanted, same = questions.targets(
             torch.from_numpy(np.stack([asked_of[t] for t in asked])),
             torch.from_numpy(np.stack([answer_of[t] for t in own + hard])), own, own + hard, args.minilm,
         )  # fmt: skip
-        scores = scores.masked_fill(same.to(device), -1e4)
-        loss = torch.nn.functional.cross_entropy(scores, wanted.to(device))
+        n, echoes = len(own + hard), (0, len(asked))  # an echo is never wanted
+        scores[:, :n] = scores[:, :n].masked_fill(same.to(device), -1e4)
+        wanted = torch.nn.functional.pad(wanted, echoes).to(device)
+        loss = torch.nn.functional.cross_entropy(scores, wanted)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

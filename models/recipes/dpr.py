@@ -3,11 +3,14 @@
     python models/recipes/dpr.py --pairs FILE --work DIR --out DIR
 
 After Karpukhin and colleagues, "Dense Passage Retrieval" (2020): the [CLS] vectors of two BERTs,
-in-batch negatives and hard negatives. In one thing it goes further: every question of a batch also
-stands among the passages, as a wrong one, so that a question does not retrieve its own echo. The
-score is the cosine times 20. A batch is made of groups of neighbouring rows, so that it holds
-several sentences of one article, and of near misses by BM25 and MiniLM. Runs on a CPU or a GPU as
-found; stop it with the keyboard and start it again, and it goes on after the last saved step.
+in-batch negatives and hard negatives. The score is the cosine times 20. A batch is made of groups
+of neighbouring rows, so that it holds several sentences of one article, and of near misses by BM25
+and MiniLM; a part of the target is MiniLM's own opinion of them, so that what it knows of the world
+outside these questions is not unlearnt. In one thing it goes further: passages that are no
+sentences have a place of their own. A question of the batch gets, as a passage, a third of the
+cosine that MiniLM gives it, so that a question does not retrieve its own echo; a few bare words out
+of an answer get seven tenths of it. Runs on a CPU or a GPU as found; stop it with the keyboard and
+start it again, and it goes on after the last saved step.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import numpy as np
 import questions
 import torch
 from bert import cast
-from cross_encoder import MINILM, export
+from cross_encoder import FUNCTION_WORDS, MINILM, export
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -98,18 +101,43 @@ def batches(rows, passages, misses, size, group, rng):
             yield [rows[i][0] for i in ids], [own[i] for i in ids], hard
 
 
-def loss_of(q, answers, hard, echoes, own, texts, scale):
-    """Cross-entropy of each question over answers, near misses and echoes of the batch.
+def bare(text, rng):
+    """One to four neighbouring words of a sentence, as a name or a heading would stand alone.
 
-    A near miss that is the right answer of a question of the batch is left out for that question.
+    >>> bare("the nile is the longest river of africa.", np.random.default_rng(5))
+    'longest river'
     """
-    s = scale * q @ torch.cat([answers, hard, echoes]).T
-    same = torch.tensor([[t == o for t in texts] for o in own], device=q.device)
-    same[:, : len(own)] = False
-    same = torch.cat([same, torch.zeros(len(q), len(q), dtype=torch.bool, device=q.device)], 1)
-    return torch.nn.functional.cross_entropy(
-        s.masked_fill(same, -1e4), torch.arange(len(q), device=q.device)
-    )
+    words = text.strip(" .").split()
+    n = min(len(words), int(rng.integers(1, 5)))
+    start = int(rng.integers(len(words) - n + 1))
+    found = words[start : start + n]
+    while len(found) > 1 and found[0].lower() in FUNCTION_WORDS:
+        found = found[1:]
+    while len(found) > 1 and found[-1].lower() in FUNCTION_WORDS:
+        found = found[:-1]
+    return " ".join(found).strip(" ,;:()\"'") or text
+
+
+def loss_of(q, answers, hard, wanted, same, scale):
+    """Cross-entropy of each question over the answers and near misses of the batch.
+
+    q (n, dim), answers (n, dim), hard (m, dim): unit vectors. wanted, same: `questions.targets`.
+    """
+    s = scale * q @ torch.cat([answers, hard]).T
+    return torch.nn.functional.cross_entropy(s.masked_fill(same, -1e4), wanted)
+
+
+def displaced(q, others, wanted):
+    """How far passages that are no sentences are from the cosines that they should have: a loss.
+
+    q (n, dim) and others (2n, dim), the questions and bare words of their answers as passages: unit
+    vectors. wanted: (n, 2n) cosines. Mean squares over the own echoes, over the words of the own
+    answers, and over all, added. It pulls as well as it pushes: a loss that only pushes echoes away
+    goes on to bury all that is like them.
+    """
+    n = len(q)
+    off = (q @ others.T - wanted).square()
+    return off[:, :n].diagonal().mean() + off[:, n:].diagonal().mean() + off.mean()
 
 
 def main():
@@ -123,6 +151,12 @@ def main():
     parser.add_argument("--group", type=int, default=4, help="neighbouring rows taken together")
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--scale", type=float, default=20.0)
+    parser.add_argument("--echo", type=float, default=0.35,
+                        help="cosine of a question with its echo; with other questions, as a part of MiniLM's")  # fmt: skip
+    parser.add_argument("--words", type=float, default=0.7,
+                        help="cosine of a question with bare words, as a part of MiniLM's")  # fmt: skip
+    parser.add_argument("--keep", type=float, default=5.0, help="weight of these two")
+    parser.add_argument("--minilm", type=float, default=0.3, help="MiniLM's part of the target")
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -134,6 +168,9 @@ def main():
     parts = questions.split(args.pairs)
     rows = parts["train"] + questions.course_rows()
     passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
+    known = dict(zip((q for q, _ in rows),
+                     questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True))  # fmt: skip
+    known |= zip(passages, questions.kept(args.work / "passages.npy", passages), strict=True)
     towers = {name: build(args.rank).to(device).train() for name in TOWERS}
     trained = [p for t in towers.values() for p in t.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
@@ -146,8 +183,8 @@ def main():
             set_peft_model_state_dict(tower, own)
         optimizer.load_state_dict(torch.load(args.work / "adam", weights_only=True))
         print(f"going on after step {step}")
-    stream = batches(rows, passages, misses, args.batch, args.group,
-                     np.random.default_rng((args.seed, step)))  # fmt: skip
+    rng = np.random.default_rng((args.seed, step))
+    stream = batches(rows, passages, misses, args.batch, args.group, rng)
     running = None
 
     def save():
@@ -169,12 +206,17 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 100) * (1 - step / args.steps)
         asked, own, hard = next(stream)
+        n, words = len(asked), [bare(text, rng) for text in own]
         with cast(device, kind):
             q = encode(towers["question"], tokenizer, asked, device)
             p = encode(towers["ctx"], tokenizer, own + hard, device)
-            echoes = encode(towers["ctx"], tokenizer, asked, device)
-        n = len(asked)
-        loss = loss_of(q, p[:n], p[n:], echoes, own, own + hard, args.scale)
+            others = encode(towers["ctx"], tokenizer, asked + words, device)
+        by_minilm = torch.from_numpy(np.stack([known[text] for text in asked + own + hard]))
+        wanted, same = questions.targets(by_minilm[:n], by_minilm[n:], own, own + hard, args.minilm)
+        bare_vectors = torch.from_numpy(questions.vectors(words, quiet=True))
+        places = by_minilm[:n] @ torch.cat([args.echo * by_minilm[:n], args.words * bare_vectors]).T
+        loss = loss_of(q, p[:n], p[n:], wanted.to(device), same.to(device), args.scale)
+        loss = loss + args.keep * displaced(q, others, places.to(device))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -12,6 +12,7 @@ import pathlib
 import re
 
 import numpy as np
+import torch
 
 from helpers import data, models
 
@@ -120,6 +121,19 @@ def near_misses(rows, file, k=12):
     part.write_text(json.dumps([passages, list(zip(*found, beside, strict=True))]), "utf-8")
     part.rename(file)
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def targets(q, p, own, texts, part):
+    """What the softmax over the passages `texts` should be, and what must not count: (n, m) each.
+
+    1 for the answer, less `part`, which is shared out as MiniLM would (softmax of 20 x cosine).
+    Not to count: the own answer of a question where it stands a second time. The first n of
+    `texts` are the answers `own`; q, p: MiniLM's unit vectors of the questions and of `texts`.
+    """
+    same = torch.tensor([[t == o for t in texts] for o in own])
+    same[:, : len(own)] = False
+    opinion = (20 * q @ p.T).masked_fill(same, -1e4).softmax(1)
+    return torch.eye(len(own), len(texts)) * (1 - part) + part * opinion, same
 
 
 def exchanges():
