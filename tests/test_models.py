@@ -177,8 +177,11 @@ def test_word2vec_binary_format(disk, monkeypatch):
     assert len(models.word_vectors(name, limit=1, quiet=True)) == 1
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"400000 100\nking 1 2 3\n")[:-9],
-                                     gzip.compress(b"<html>404</html>"), b"no gzip"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [b"", gzip.compress(b"400000 100\nking 1 2 3\n")[:-9], gzip.compress(b"<html>404</html>"), b"no gzip"],
+    ids=["empty", "cut off", "a web page", "no gzip"],  # gzip writes the second into its bytes
+)
 def test_half_a_vector_file_is_one_sentence(disk, monkeypatch, content):
     monkeypatch.setenv("COURSE_MODELS", "original")
     put(disk / "models" / GLOVE, ["glove-wiki-gigaword-100.gz"], content)
