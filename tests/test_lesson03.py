@@ -1,5 +1,7 @@
 """Lesson 3's own definitions against the libraries'; its checks and errors."""
 
+import math
+
 import books
 import numpy as np
 import pytest
@@ -103,6 +105,13 @@ def test_the_worked_answers_are_right_and_the_blanks_are_not(opened, capsys):
     assert capsys.readouterr().out.startswith("Not yet:")
     lesson03.break_even(lambda n, pair, encode, ask, product: 1)
     assert capsys.readouterr().out.startswith("Not yet:")
+
+    def as_much_is_enough(n, pair, encode, ask, product):  # forgets that equal is not less
+        saved = n * pair - (ask + n * product)
+        return "never" if saved <= 1e-12 else max(1, math.ceil(n * encode / saved))
+
+    lesson03.break_even(as_much_is_enough)
+    assert "n=100, pair=0.25" in capsys.readouterr().out
 
 
 def test_the_stand_in_knows_which_capital_is_meant(opened):

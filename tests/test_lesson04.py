@@ -138,8 +138,8 @@ def test_the_bootstrap_is_scipys():
 def test_a_difference_is_of_the_same_draws():
     space = books.definitions(LESSON, "pearson_draws", "difference", "verdict")
     draw = np.random.default_rng(2)
-    space["human"] = draw.random(60)
-    good, bad = space["human"] + 0.05 * draw.random(60), draw.random(60)
+    space["gold"] = draw.random(60)
+    good, bad = space["gold"] + 0.05 * draw.random(60), draw.random(60)
     assert space["difference"](good, good + 0.3, 60) == pytest.approx([0, 0])
     assert space["verdict"](*space["difference"](good, bad, 60)) == "better"
     assert space["verdict"](*space["difference"](bad, good, 60)) == "worse"

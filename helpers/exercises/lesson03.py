@@ -79,7 +79,7 @@ def break_even(break_even: Callable) -> None:
     cases = [
         (1000, 0.010, 0.008, 0.012, 0.000001),
         (1000, 0.010, 0.035, 0.012, 0.000001),
-        (100, 0.25, 0.5, 0.5, 0.0),  # equal after two questions exactly: three are less
+        (100, 0.25, 0.49, 0.5, 0.0),  # equal after two questions exactly: three are less
         (1, 0.010, 0.008, 0.012, 0.000001),
         (2, 0.010, 0.300, 0.012, 0.000001),
         (3, 0.5, 1.0, 1.5, 0.0),  # each question costs the same both ways
