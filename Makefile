@@ -14,7 +14,7 @@ SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope --no-loadscope-reorder \
 	-p tests.twice --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
-.PHONY: help setup lab test lessons stress wheels
+.PHONY: help setup lab test format lessons stress wheels
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,8 +33,13 @@ lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
 
 test: $(READY)  ## run every test, then every lesson against its saved outputs
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check --diff .
 	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) --again-within 20 notebooks
+
+format: $(READY)  ## lay out code and notebooks, mend what the linter can
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 lessons: $(READY)  ## run every lesson again and save its outputs
 	COURSE_MODELS=bundled $(BIN)/python tests/offline.py $(BIN)/python tests/execute.py $(LESSONS)

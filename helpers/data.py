@@ -63,8 +63,11 @@ def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFram
         if folder:
             models._say(quiet, "STS Benchmark, test rows: the original.")
             return _stsbenchmark(folder)
-        models._say(quiet, "STS: the course's own 300 pairs. For the STS Benchmark: "
-                           "python -m helpers.models download mteb/stsbenchmark-sts")  # fmt: skip
+        models._say(
+            quiet,
+            "STS: the course's own 300 pairs. For the STS Benchmark: "
+            "python -m helpers.models download mteb/stsbenchmark-sts",
+        )
     table = read_tsv(path or SHARED / "sts_sample.tsv", ["sentence1", "sentence2", "score"])
     return _scored(table, path or "sts_sample.tsv")
 
@@ -182,9 +185,7 @@ def read_tsv(path: str | Path, columns: list[str]) -> "pandas.DataFrame":
         try:
             line.decode("utf-8")
         except UnicodeDecodeError:
-            raise ValueError(
-                f"{path.name}, line {number}: not UTF-8 text; save the file as UTF-8"
-            ) from None
+            raise ValueError(f"{path.name}, line {number}: not UTF-8 text; save the file as UTF-8") from None
     rows = []
     csv.field_size_limit(1 << 30)
     with open(path, encoding="utf-8-sig", newline="") as file:
@@ -199,9 +200,7 @@ def read_tsv(path: str | Path, columns: list[str]) -> "pandas.DataFrame":
         for row in reader:
             where = f"{path.name}, line {reader.line_num}"
             if len(row) != len(header):
-                raise ValueError(
-                    f"{where}: {len(row)} columns where the first line has {len(header)}"
-                )
+                raise ValueError(f"{where}: {len(row)} columns where the first line has {len(header)}")
             cells = [row[header.index(c)].strip() for c in columns]
             for column, cell in zip(columns, cells, strict=True):
                 if not cell:

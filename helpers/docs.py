@@ -35,12 +35,22 @@ SHORTEST = 8  # words; a shorter text says nothing
 
 # package -> distribution. All of them stand in requirements.txt or are required by torch.
 LIBRARIES = {
-    "datasets": "datasets", "gensim": "gensim", "huggingface_hub": "huggingface_hub",
-    "joblib": "joblib", "matplotlib": "matplotlib", "networkx": "networkx", "numpy": "numpy",
-    "pandas": "pandas", "scipy": "scipy", "seaborn": "seaborn",
-    "sentence_transformers": "sentence-transformers", "sklearn": "scikit-learn",
-    "tokenizers": "tokenizers", "torch": "torch", "transformers": "transformers",
-}  # fmt: skip
+    "datasets": "datasets",
+    "gensim": "gensim",
+    "huggingface_hub": "huggingface_hub",
+    "joblib": "joblib",
+    "matplotlib": "matplotlib",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "seaborn": "seaborn",
+    "sentence_transformers": "sentence-transformers",
+    "sklearn": "scikit-learn",
+    "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
+}
 
 # Tests, copies of other projects, old names kept for compatibility, machinery that nobody calls.
 SKIP = re.compile(
@@ -237,7 +247,9 @@ DIRECTIVE = re.compile(r"^(\s*)\.\.\s*([\w:-]+?)::\s*(.*)$")
 GOOGLE = re.compile(
     r"^\s*(Args?|Arguments?|Parameters?|Params?|Keyword Args|Keyword Arguments|Kwargs|Returns?|Return|"
     r"Yields?|Raises?|Attributes?|Inputs?|Outputs?|Shape|Variables|Methods?|Notes?|Warnings?|"
-    r"Examples?|Usage|References?|See Also|Tips?)\s*:{1,2}\s*$", re.I)  # fmt: skip
+    r"Examples?|Usage|References?|See Also|Tips?)\s*:{1,2}\s*$",
+    re.I,
+)
 NAMED = re.compile(  # `name (type, *optional*): `, `*args: `, `- **name** (type) -- `
     r"^\s*(?:[-*]\s+)?[`*\"'\[]*[A-Za-z_][\w.\[\]]*[`*\"'\]]*(?:\s*[,/|]\s*[`*\"']*\w+[`*\"']*)*"
     r"\s*(?:\([^()]*(?:\([^()]*(?:\([^()]*\)[^()]*)*\)[^()]*)*\))?\s*(?::|--)(?:\s+|$)"
@@ -245,14 +257,54 @@ NAMED = re.compile(  # `name (type, *optional*): `, `*args: `, `- **name** (type
 TYPED = re.compile(r"[\w*]+(?:, [\w*]+)* : \S")  # `name : type`, its description below
 NO_NAME = re.compile(r"\s*([-*]\s+)?(Note|Default|Warning|Example):")
 FIELD = re.compile(r"^\s*:(\w+)(?:\s+[^:]*)?:\s*")
-ITEMS = {"parameters", "other parameters", "returns", "return", "yields", "receives", "raises",
-         "warns", "attributes", "methods", "arguments", "args", "arg", "params", "param", "parameter",
-         "keyword args", "keyword arguments", "kwargs", "attribute", "raise", "yield", "inputs",
-         "input", "outputs", "output", "shape", "variables", "class attributes", "properties",
-         "argument", "method"}  # fmt: skip
+ITEMS = {
+    "parameters",
+    "other parameters",
+    "returns",
+    "return",
+    "yields",
+    "receives",
+    "raises",
+    "warns",
+    "attributes",
+    "methods",
+    "arguments",
+    "args",
+    "arg",
+    "params",
+    "param",
+    "parameter",
+    "keyword args",
+    "keyword arguments",
+    "kwargs",
+    "attribute",
+    "raise",
+    "yield",
+    "inputs",
+    "input",
+    "outputs",
+    "output",
+    "shape",
+    "variables",
+    "class attributes",
+    "properties",
+    "argument",
+    "method",
+}
 LEFT_OUT = {"references", "reference", "see also", "shape", "bibliography"}
-KEPT_DIRECTIVES = {"note", "warning", "tip", "important", "attention", "caution", "hint", "danger",
-                   "admonition", "topic", "rubric"}  # fmt: skip
+KEPT_DIRECTIVES = {
+    "note",
+    "warning",
+    "tip",
+    "important",
+    "attention",
+    "caution",
+    "hint",
+    "danger",
+    "admonition",
+    "topic",
+    "rubric",
+}
 HOLE = "\x00"  # stands for what cannot be said in words; a sentence with a hole is left out
 
 

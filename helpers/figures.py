@@ -24,14 +24,25 @@ def style() -> None:
     import matplotlib.pyplot as plt
     from cycler import cycler
 
-    plt.rcParams.update({
-        "figure.figsize": (8, 5), "figure.dpi": 110, "savefig.bbox": "tight",
-        "font.size": 13, "axes.titlesize": 15, "axes.titleweight": "bold",
-        "axes.titlelocation": "left", "axes.titlepad": 12, "axes.labelsize": 13,
-        "axes.spines.top": False, "axes.spines.right": False,
-        "axes.prop_cycle": cycler(color=PALETTE), "lines.linewidth": 2.2,
-        "legend.frameon": False, "svg.hashsalt": "course",
-    })  # fmt: skip
+    plt.rcParams.update(
+        {
+            "figure.figsize": (8, 5),
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "font.size": 13,
+            "axes.titlesize": 15,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.titlepad": 12,
+            "axes.labelsize": 13,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "lines.linewidth": 2.2,
+            "legend.frameon": False,
+            "svg.hashsalt": "course",
+        }
+    )
 
 
 def show(fig: "Figure", alt: str) -> None:
@@ -79,8 +90,17 @@ def heatmap(ax: "Axes", matrix: "np.ndarray", labels: Sequence[str], **options: 
     """A square heatmap with the value in each cell. matrix: (n, n); labels: n strings."""
     import seaborn
 
-    settings = {"annot": True, "fmt": ".2f", "cmap": "cividis", "vmin": 0, "vmax": 1, "square": True,
-                "annot_kws": {"size": 10}, "xticklabels": labels, "yticklabels": labels} | options  # fmt: skip
+    settings = {
+        "annot": True,
+        "fmt": ".2f",
+        "cmap": "cividis",
+        "vmin": 0,
+        "vmax": 1,
+        "square": True,
+        "annot_kws": {"size": 10},
+        "xticklabels": labels,
+        "yticklabels": labels,
+    } | options
     seaborn.heatmap(matrix, ax=ax, **settings)
     ax.tick_params(axis="y", rotation=0)
     if any(len(tick.get_text()) > 3 for tick in ax.get_xticklabels()):

@@ -89,8 +89,15 @@ def listing(entry: dict, known: dict) -> tuple[str, list[dict]]:
             raise FileNotFoundError(f"{entry['repo']} at {info.sha} has no file {f}.")
         sha256 = there[f].lfs.sha256 if there[f].lfs else None
         url = hf_hub_url(entry["repo"], f, revision=info.sha, repo_type=kind, endpoint=endpoint())
-        files.append({"name": f, "url": url, "size": there[f].size, "sha256": sha256,
-                      "blob": None if sha256 else there[f].blob_id})  # fmt: skip
+        files.append(
+            {
+                "name": f,
+                "url": url,
+                "size": there[f].size,
+                "sha256": sha256,
+                "blob": None if sha256 else there[f].blob_id,
+            }
+        )
     return info.sha, files
 
 
@@ -104,8 +111,13 @@ def get(file: dict, target: Path, name: str) -> str:
         if coming.exists() and coming.stat().st_size > (file["size"] or float("inf")):
             coming.unlink()  # longer than the file can be: begin again
         with open(coming, "ab") as out:
-            http_get(file["url"], out, resume_size=out.tell(), expected_size=file["size"],
-                     displayed_filename=f"{name}/{file['name']}")  # fmt: skip
+            http_get(
+                file["url"],
+                out,
+                resume_size=out.tell(),
+                expected_size=file["size"],
+                displayed_filename=f"{name}/{file['name']}",
+            )
         coming.rename(target)
     digests = digest(target)
     for kind in ("sha256", "md5", "blob"):
@@ -193,8 +205,7 @@ def clear_errors(name: str):
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS = False, False
     try:
         yield
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError,
-            errors.EntryNotFoundError) as e:  # fmt: skip
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as e:
         raise FileNotFoundError(
             f"{name} was not found at {host()}: it was moved or withdrawn, or needs an account."
         ) from e

@@ -76,14 +76,15 @@ def path(name: str, quiet: bool = False) -> Path:
             f"{name} is not on this machine. To get it ({_size(entry)}), run:  "
             f"python -m helpers.models download {name}"
         )
-    _say(quiet, f"{name}: the course's stand-in, {entry['stand_in']}. "
-                f"Original ({_size(entry)}): python -m helpers.models download {name}")  # fmt: skip
+    _say(
+        quiet,
+        f"{name}: the course's stand-in, {entry['stand_in']}. "
+        f"Original ({_size(entry)}): python -m helpers.models download {name}",
+    )
     if "made_by" not in entry:
         return BUNDLED / name
     minilm = "sentence-transformers/all-MiniLM-L6-v2"
-    return stand_ins.whole(
-        name, entry["made_by"], BUNDLED / name, _packaged(minilm, register()[minilm])
-    )
+    return stand_ins.whole(name, entry["made_by"], BUNDLED / name, _packaged(minilm, register()[minilm]))
 
 
 def word_vectors(name: str, limit: int | None = None, quiet: bool = False) -> "KeyedVectors":
@@ -163,13 +164,15 @@ def table() -> "pandas.DataFrame":
     for name, entry in register().items():
         stand_in = _has_stand_in(name, entry)
         here = "original" if "package" in entry or _original(name, entry) else ""
-        rows.append({
-            "name": name,
-            "lessons": ", ".join(map(str, entry["lessons"])),
-            "size": _size(entry),
-            "licence": entry["licence"],
-            "on disk": here or ("stand-in" if stand_in else "-"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "lessons": ", ".join(map(str, entry["lessons"])),
+                "size": _size(entry),
+                "licence": entry["licence"],
+                "on disk": here or ("stand-in" if stand_in else "-"),
+            }
+        )
     return pandas.DataFrame(rows).set_index("name")
 
 
@@ -279,9 +282,7 @@ def _write_lock(name: str, record: dict) -> None:
         lines = ["# Written by helpers.models: what was downloaded, to be the same next time.\n"]
         for key, value in sorted((_lock() | {name: record}).items()):
             lines.append(f"[{json.dumps(key)}]\nrevision = {json.dumps(value['revision'])}\n")
-            pairs = ", ".join(
-                f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value["sha256"].items()
-            )
+            pairs = ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value["sha256"].items())
             lines.append(f"sha256 = {{ {pairs} }}\n")
         part = file.with_suffix(".part")
         part.write_text("\n".join(lines), encoding="utf-8")
@@ -289,9 +290,7 @@ def _write_lock(name: str, record: dict) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.models", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m helpers.models", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("table", help="what is on disk (the default)")
     commands.add_parser("verify", help="check the hash of every original on disk")

@@ -95,8 +95,15 @@ def dpr(tower: str) -> Callable[[Path, Path, Path], None]:
 
         bert = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
         bert = merged(bert, shipped)
-        sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                 "max_position_embeddings", "vocab_size", "type_vocab_size")  # fmt: skip
+        sizes = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "vocab_size",
+            "type_vocab_size",
+        )
         config = DPRConfig(**{size: getattr(bert.config, size) for size in sizes})
         kind = DPRQuestionEncoder if tower == "question" else DPRContextEncoder
         model = kind(config)

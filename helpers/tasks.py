@@ -48,10 +48,17 @@ def metadata(name: str, kind: str, main_score: str, description: str, table: str
     list such as ["eng-Latn"] or, where the subsets are languages, a dict of lists.
     """
     return TaskMetadata(
-        name=name, type=kind, main_score=main_score, description=description, category="t2t",
-        dataset={"path": f"shared_data/{table}.tsv", "revision": "1"}, license="cc-by-4.0",
-        eval_splits=["test"], eval_langs=langs or ["eng-Latn"], sample_creation="created",
-    )  # fmt: skip
+        name=name,
+        type=kind,
+        main_score=main_score,
+        description=description,
+        category="t2t",
+        dataset={"path": f"shared_data/{table}.tsv", "revision": "1"},
+        license="cc-by-4.0",
+        eval_splits=["test"],
+        eval_langs=langs or ["eng-Latn"],
+        sample_creation="created",
+    )
 
 
 def register(*classes: type[AbsTask]) -> None:
@@ -84,8 +91,13 @@ def questions_and_answers() -> dict:
 class CourseRetrieval(AbsTaskRetrieval):
     """Find the answer to a held-out question among all held-out answers."""
 
-    metadata = metadata("CourseRetrieval", "Retrieval", "ndcg_at_10",
-                        "300 questions, 300 answers, one right answer each.", "nq_sample")  # fmt: skip
+    metadata = metadata(
+        "CourseRetrieval",
+        "Retrieval",
+        "ndcg_at_10",
+        "300 questions, 300 answers, one right answer each.",
+        "nq_sample",
+    )
 
     def load_data(self, **kwargs):
         self.dataset = {"default": {"test": questions_and_answers()}}
@@ -98,8 +110,13 @@ class CourseReranking(AbsTaskRetrieval):
     Where BM25 misses the right answer, it takes the place of the last of the twenty.
     """
 
-    metadata = metadata("CourseReranking", "Reranking", "map_at_1000",
-                        "300 questions, 20 answers each, found by BM25.", "nq_sample")  # fmt: skip
+    metadata = metadata(
+        "CourseReranking",
+        "Reranking",
+        "map_at_1000",
+        "300 questions, 20 answers each, found by BM25.",
+        "nq_sample",
+    )
 
     def load_data(self, **kwargs):
         rows = questions_and_answers()
@@ -128,8 +145,13 @@ class CourseClassification(AbsTaskClassification):
     `labels` names the column of reviews.tsv that is to be told from the text.
     """
 
-    metadata = metadata("CourseClassification", "Classification", "accuracy",
-                        "Reviews, liked or disliked: 60 to learn from, 100 to judge.", "reviews")  # fmt: skip
+    metadata = metadata(
+        "CourseClassification",
+        "Classification",
+        "accuracy",
+        "Reviews, liked or disliked: 60 to learn from, 100 to judge.",
+        "reviews",
+    )
     labels = "verdict"
 
     def load_data(self, **kwargs):
@@ -137,8 +159,9 @@ class CourseClassification(AbsTaskClassification):
         names = sorted(set(table[self.labels]))
         columns = {"text": list(table["review"]), "label": [names.index(x) for x in table[self.labels]]}
         rows = Dataset.from_dict(columns)
-        self.dataset = DatasetDict({"train": rows.select(range(60)),
-                                    "test": rows.select(range(60, len(rows)))})  # fmt: skip
+        self.dataset = DatasetDict(
+            {"train": rows.select(range(60)), "test": rows.select(range(60, len(rows)))}
+        )
         self.data_loaded = True
 
 
@@ -148,8 +171,9 @@ class CourseClustering(AbsTaskClustering):
     mteb draws as many reviews as there are, with replacement, and clusters them: a hundred times here.
     """
 
-    metadata = metadata("CourseClustering", "Clustering", "v_measure",
-                        "160 reviews of eight subjects.", "reviews")  # fmt: skip
+    metadata = metadata(
+        "CourseClustering", "Clustering", "v_measure", "160 reviews of eight subjects.", "reviews"
+    )
     max_fraction_of_documents_to_embed = None
     max_documents_per_cluster = 160
     n_clusters = 100  # draws, in spite of its name; the clusters are as many as the labels
@@ -164,8 +188,13 @@ class CourseClustering(AbsTaskClustering):
 class CoursePairClassification(AbsTaskPairClassification):
     """Two sentences with the same word: is it used in the same sense?"""
 
-    metadata = metadata("CoursePairClassification", "PairClassification", "cosine_ap",
-                        "238 pairs of sentences with a word of two or three senses.", "word_senses")  # fmt: skip
+    metadata = metadata(
+        "CoursePairClassification",
+        "PairClassification",
+        "cosine_ap",
+        "238 pairs of sentences with a word of two or three senses.",
+        "word_senses",
+    )
 
     def load_data(self, **kwargs):
         columns = {"sentence1": [], "sentence2": [], "labels": []}
@@ -173,8 +202,9 @@ class CoursePairClassification(AbsTaskPairClassification):
             senses = [list(s["sentence"]) for _, s in rows.groupby("sense", sort=False)]
             for here, there in zip(senses, senses[1:] + senses[:1], strict=True):
                 half = len(here) // 2
-                for first, second, label in zip(here[:half] * 2, here[half:] + there[half:],
-                                                [1] * half + [0] * half, strict=True):  # fmt: skip
+                for first, second, label in zip(
+                    here[:half] * 2, here[half:] + there[half:], [1] * half + [0] * half, strict=True
+                ):
                     for column, value in zip(columns, (first, second, label), strict=True):
                         columns[column].append(value)
         self.dataset = split(columns)
@@ -184,9 +214,14 @@ class CoursePairClassification(AbsTaskPairClassification):
 class CourseBitextMining(AbsTaskBitextMining):
     """Find the German translation of an English sentence among sixty."""
 
-    metadata = metadata("CourseBitextMining", "BitextMining", "accuracy",
-                        "60 English sentences and their German translations.", "translations",
-                        ["eng-Latn", "deu-Latn"])  # fmt: skip
+    metadata = metadata(
+        "CourseBitextMining",
+        "BitextMining",
+        "accuracy",
+        "60 English sentences and their German translations.",
+        "translations",
+        ["eng-Latn", "deu-Latn"],
+    )
 
     def load_data(self, **kwargs):
         table = data.translations()
@@ -197,8 +232,13 @@ class CourseBitextMining(AbsTaskBitextMining):
 class CourseSummarization(AbsTaskSummarization):
     """Does the cosine with a good summary put four others in the order of their scores?"""
 
-    metadata = metadata("CourseSummarization", "Summarization", "cosine_spearman",
-                        "12 news items, a reference and four scored summaries each.", "summaries")  # fmt: skip
+    metadata = metadata(
+        "CourseSummarization",
+        "Summarization",
+        "cosine_spearman",
+        "12 news items, a reference and four scored summaries each.",
+        "summaries",
+    )
     min_score, max_score = 0, 5
 
     def load_data(self, **kwargs):
@@ -212,8 +252,15 @@ class CourseSummarization(AbsTaskSummarization):
         self.data_loaded = True
 
 
-ALL = (CourseRetrieval, CourseReranking, CourseClassification, CourseClustering,
-       CoursePairClassification, CourseBitextMining, CourseSummarization)  # fmt: skip
+ALL = (
+    CourseRetrieval,
+    CourseReranking,
+    CourseClassification,
+    CourseClustering,
+    CoursePairClassification,
+    CourseBitextMining,
+    CourseSummarization,
+)
 
 
 def items(folder: Path) -> dict[str, tuple["numpy.ndarray", "numpy.ndarray"]]:
@@ -235,9 +282,10 @@ def items(folder: Path) -> dict[str, tuple["numpy.ndarray", "numpy.ndarray"]]:
 
     pairs = CoursePairClassification()
     pairs.load_data()
-    found = {"STS": (data.sts(quiet=True)["score"], read("STS")["cosine_scores"]),
-             "PairClassification": (pairs.dataset["test"]["labels"],
-                                    read("PairClassification")["cosine_scores"])}  # fmt: skip
+    found = {
+        "STS": (data.sts(quiet=True)["score"], read("STS")["cosine_scores"]),
+        "PairClassification": (pairs.dataset["test"]["labels"], read("PairClassification")["cosine_scores"]),
+    }
 
     qrels = questions_and_answers()["relevant_docs"]
     judge = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "map"})
@@ -251,9 +299,12 @@ def items(folder: Path) -> dict[str, tuple["numpy.ndarray", "numpy.ndarray"]]:
         "Reranking": [q["map"] for q in judge.evaluate(read("Reranking")).values()],
         "Classification": votes.mean(axis=0),  # the share of the ten classifiers that were right
         "BitextMining": np.array(nearest) == np.arange(len(nearest)),
-        "Summarization": [spearmanr(*text).statistic
-                          for text in zip(texts["human_scores"], texts["cosine_scores"], strict=True)],
-    }  # fmt: skip
+        "Summarization": [
+            spearmanr(*text).statistic
+            for text in zip(texts["human_scores"], texts["cosine_scores"], strict=True)
+        ],
+    }
     found |= {kind: (np.zeros(len(values)), values) for kind, values in alone.items()}
-    return {kind: (np.array(right, float), np.array(values, float))
-            for kind, (right, values) in found.items()}  # fmt: skip
+    return {
+        kind: (np.array(right, float), np.array(values, float)) for kind, (right, values) in found.items()
+    }

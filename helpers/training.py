@@ -51,8 +51,14 @@ class Encoder(torch.nn.Module):
 
     def __init__(self, vocabulary=VOCABULARY, width=512, layers=3, heads=8, out=128, dropout=0.1):
         super().__init__()
-        self.sizes = {"vocabulary": vocabulary, "width": width, "layers": layers,
-                      "heads": heads, "out": out, "dropout": dropout}  # fmt: skip
+        self.sizes = {
+            "vocabulary": vocabulary,
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "out": out,
+            "dropout": dropout,
+        }
         self.tokens = torch.nn.Embedding(vocabulary, width, sparse=True)
         layer = torch.nn.TransformerEncoderLayer(width, heads, dropout=dropout, batch_first=True)
         self.transformer = torch.nn.TransformerEncoder(
@@ -78,9 +84,12 @@ class Pretrained(torch.nn.Module):
 
         if folder is not None:
             self.bert = BertModel.from_pretrained(
-                folder, add_pooling_layer=False, dtype=torch.float32,
-                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-            )  # fmt: skip
+                folder,
+                add_pooling_layer=False,
+                dtype=torch.float32,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
         else:
             self.bert = BertModel(BertConfig(**config), add_pooling_layer=False)
         self.frozen = frozen
@@ -156,8 +165,10 @@ def embed(encoder: torch.nn.Module, texts: Sequence[str], length: int = 64) -> t
     was_training = encoder.training
     encoder.eval()
     with torch.no_grad():
-        parts = [encoder(*pad([rows[i] for i in shortest_first[at : at + 64]], device)).cpu()
-                 for at in range(0, len(rows), 64)]  # fmt: skip
+        parts = [
+            encoder(*pad([rows[i] for i in shortest_first[at : at + 64]], device)).cpu()
+            for at in range(0, len(rows), 64)
+        ]
     encoder.train(was_training)
     vectors = torch.cat(parts)
     return vectors[torch.tensor(shortest_first).argsort()]
@@ -177,16 +188,17 @@ def ranks(questions: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
 
 def chance(n: int) -> dict[str, float]:
     """recall@1, recall@10 and MRR of a random order of n passages."""
-    return {"recall@1": 1 / n, "recall@10": min(10, n) / n,
-            "MRR": sum(1 / r for r in range(1, n + 1)) / n}  # fmt: skip
+    return {"recall@1": 1 / n, "recall@10": min(10, n) / n, "MRR": sum(1 / r for r in range(1, n + 1)) / n}
 
 
 def measures(ranks: torch.Tensor) -> dict[str, float]:
     """recall@1, recall@10 and mean reciprocal rank of the ranks."""
     ranks = ranks.double()
-    return {"recall@1": (ranks == 1).double().mean().item(),
-            "recall@10": (ranks <= 10).double().mean().item(),
-            "MRR": (1 / ranks).mean().item()}  # fmt: skip
+    return {
+        "recall@1": (ranks == 1).double().mean().item(),
+        "recall@10": (ranks <= 10).double().mean().item(),
+        "MRR": (1 / ranks).mean().item(),
+    }
 
 
 def held_out(question_encoder, answer_encoder, pairs: "pandas.DataFrame") -> dict[str, float]:
@@ -198,9 +210,11 @@ def held_out(question_encoder, answer_encoder, pairs: "pandas.DataFrame") -> dic
     echoes = normalize(embed(answer_encoder, pairs["question"]), dim=1)
     with_echoes = measures(ranks(questions, torch.cat([answers, echoes])))
     ahead = (questions * echoes).sum(1) > (questions * answers).sum(1)
-    return (measures(ranks(questions, answers))
-            | {f"{name} with echoes": value for name, value in with_echoes.items()}
-            | {"echo first": ahead.double().mean().item()})  # fmt: skip
+    return (
+        measures(ranks(questions, answers))
+        | {f"{name} with echoes": value for name, value in with_echoes.items()}
+        | {"echo first": ahead.double().mean().item()}
+    )
 
 
 def contrastive_loss(scores: torch.Tensor, first: int = 0) -> torch.Tensor:
@@ -235,8 +249,12 @@ def batch_loss(
 
 def optimizers(*encoders: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Adam for all that is trained; for a table with sparse gradients, Adam on the rows in use."""
-    tables = [m.weight for e in encoders for m in e.modules()
-              if isinstance(m, torch.nn.Embedding) and m.sparse and m.weight.requires_grad]  # fmt: skip
+    tables = [
+        m.weight
+        for e in encoders
+        for m in e.modules()
+        if isinstance(m, torch.nn.Embedding) and m.sparse and m.weight.requires_grad
+    ]
     sparse = {id(t) for t in tables}
     rest = [p for e in encoders for p in e.parameters() if p.requires_grad and id(p) not in sparse]
     found = [torch.optim.Adam(rest, lr=lr, fused=True)]
@@ -283,8 +301,7 @@ def train(
     pairs = as_pairs(pairs)
     if len(pairs) < batch:
         raise ValueError(
-            f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a "
-            "smaller batch"
+            f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a smaller batch"
         )
     if batch % _world():
         raise ValueError(f"a batch of {batch} cannot be shared by {_world()} processes evenly")
@@ -307,9 +324,14 @@ def train(
                     for group in optimizer.param_groups:
                         group["lr"] = lr * rate(len(losses), steps, warmup)
                 loss = batch_loss(
-                    question_encoder, answer_encoder,
-                    [questions[i] for i in chosen], [answers[i] for i in chosen], scale, echo, half,
-                )  # fmt: skip
+                    question_encoder,
+                    answer_encoder,
+                    [questions[i] for i in chosen],
+                    [answers[i] for i in chosen],
+                    scale,
+                    echo,
+                    half,
+                )
                 (loss / _world()).backward()
                 _add_up_gradients(found)
                 for optimizer in found:
@@ -358,7 +380,7 @@ def bfloat16_pays(device: "str | torch.device" = "cpu") -> bool:
     try:
         kind = torch.device(device).type
     except RuntimeError as e:
-        raise ValueError(f"torch knows no device {device!r}; say \"cpu\" or \"cuda\"") from e
+        raise ValueError(f'torch knows no device {device!r}; say "cpu" or "cuda"') from e
     if kind != "cpu":
         return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
@@ -452,9 +474,11 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
 
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    weights = {f"{side}.{name}": value.detach().cpu().contiguous()
-               for side, encoder in (("question", question_encoder), ("answer", answer_encoder))
-               for name, value in encoder.state_dict().items()}  # fmt: skip
+    weights = {
+        f"{side}.{name}": value.detach().cpu().contiguous()
+        for side, encoder in (("question", question_encoder), ("answer", answer_encoder))
+        for name, value in encoder.state_dict().items()
+    }
     handle, part = tempfile.mkstemp(dir=path, suffix=".part")
     os.close(handle)
     try:
@@ -463,16 +487,24 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
         name = f"pair-{digest[:12]}.safetensors"
         os.chmod(part, 0o644)
         os.replace(part, path / name)
-        config = {"format": 1, "weights": name, "sha256": digest, "about": about,
-                  "question": _recipe(question_encoder), "answer": _recipe(answer_encoder)}  # fmt: skip
+        config = {
+            "format": 1,
+            "weights": name,
+            "sha256": digest,
+            "about": about,
+            "question": _recipe(question_encoder),
+            "answer": _recipe(answer_encoder),
+        }
         part = path / "config.json.part"
         part.write_text(json.dumps(config, indent=1), encoding="utf-8")
         os.replace(part, path / "config.json")
     except Exception as e:
         Path(part).unlink(missing_ok=True)
         if getattr(e, "errno", None) == errno.ENOSPC or "No space left" in str(e):
-            raise OSError(errno.ENOSPC, f"no room on the disk to save the pair in {path.name}/; "
-                          "make room and save again") from e  # fmt: skip
+            raise OSError(
+                errno.ENOSPC,
+                f"no room on the disk to save the pair in {path.name}/; make room and save again",
+            ) from e
         raise
     for old in path.glob("pair-*.safetensors"):
         if old.name != name:
@@ -530,15 +562,22 @@ def _config(path: Path) -> dict:
 
 def _recipe(encoder: torch.nn.Module) -> dict:
     if hasattr(encoder, "form"):
-        return {"kind": "TopicAndForm", "layer": encoder.layer,
-                "config": encoder.bert.config.to_diff_dict()}  # fmt: skip
+        return {"kind": "TopicAndForm", "layer": encoder.layer, "config": encoder.bert.config.to_diff_dict()}
     if hasattr(encoder, "bert"):
-        return {"kind": "Pretrained", "frozen": getattr(encoder, "frozen", 0),
-                "config": encoder.bert.config.to_diff_dict()}  # fmt: skip
+        return {
+            "kind": "Pretrained",
+            "frozen": getattr(encoder, "frozen", 0),
+            "config": encoder.bert.config.to_diff_dict(),
+        }
     table, layers = encoder.tokens.weight, encoder.transformer.layers
-    sizes = {"vocabulary": table.shape[0], "width": table.shape[1], "layers": len(layers),
-             "heads": layers[0].self_attn.num_heads, "out": encoder.project.out_features,
-             "dropout": layers[0].dropout.p}  # fmt: skip
+    sizes = {
+        "vocabulary": table.shape[0],
+        "width": table.shape[1],
+        "layers": len(layers),
+        "heads": layers[0].self_attn.num_heads,
+        "out": encoder.project.out_features,
+        "dropout": layers[0].dropout.p,
+    }
     return {"kind": "Encoder", "sizes": sizes}
 
 

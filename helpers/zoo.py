@@ -31,16 +31,24 @@ LONGEST = 256  # tokens of a text; what lies behind them is not read
 # a question and before a passage, pooling, comparison
 SETTINGS = {
     "SBERT": (["sentence-transformers/bert-base-nli-mean-tokens"], ["", ""], "mean", "cosine"),
-    "DPR": (["facebook/dpr-question_encoder-multiset-base",
-             "facebook/dpr-ctx_encoder-multiset-base"], ["", ""], "cls", "cosine"),
+    "DPR": (
+        ["facebook/dpr-question_encoder-multiset-base", "facebook/dpr-ctx_encoder-multiset-base"],
+        ["", ""],
+        "cls",
+        "cosine",
+    ),
     "ColBERT": (["colbert-ir/colbertv2.0"], ["[unused0] ", "[unused1] "], "none", "maxsim"),
     "CLIP": (["openai/clip-vit-base-patch32"], ["", ""], "end", "cosine"),
     "Sentence-T5": (["sentence-transformers/sentence-t5-base"], ["", ""], "mean, linear", "cosine"),
     "MiniLM": (["sentence-transformers/all-MiniLM-L6-v2"], ["", ""], "mean", "cosine"),
     "E5": (["intfloat/e5-base-v2"], ["query: ", "passage: "], "mean", "cosine"),
-    "DRAGON": (["facebook/dragon-plus-query-encoder",
-                "facebook/dragon-plus-context-encoder"], ["", ""], "cls", "dot"),
-}  # fmt: skip
+    "DRAGON": (
+        ["facebook/dragon-plus-query-encoder", "facebook/dragon-plus-context-encoder"],
+        ["", ""],
+        "cls",
+        "dot",
+    ),
+}
 
 
 def load(name: str, quiet: bool = False) -> "OneVector | Late | Clip":
@@ -106,8 +114,13 @@ class OneVector:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         found = []
         for at in _bar(range(0, len(texts), size)):
-            batch = tokenizer([texts[i] for i in order[at : at + size]], padding=True,
-                              truncation=True, max_length=LONGEST, return_tensors="pt")  # fmt: skip
+            batch = tokenizer(
+                [texts[i] for i in order[at : at + size]],
+                padding=True,
+                truncation=True,
+                max_length=LONGEST,
+                return_tensors="pt",
+            )
             states, mask = model(**batch).last_hidden_state, batch["attention_mask"]
             found.append(cls_pool(states, mask) if self.pooling == "cls" else mean_pool(states, mask))
         vectors = torch.cat(found)[torch.tensor(order).argsort()]
@@ -169,8 +182,9 @@ class Clip:
     def encode_queries(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, dim), length 1, of texts; at most 77 tokens of each are read."""
         longest = self.model.config.text_config.max_position_embeddings
-        batch = self.tokenizer(_checked(texts), padding=True, truncation=True, max_length=longest,
-                               return_tensors="pt")  # fmt: skip
+        batch = self.tokenizer(
+            _checked(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
         return normalize(self.model.get_text_features(**batch).pooler_output, dim=1)
 
     encode_passages = encode_queries  # for texts there is one tower

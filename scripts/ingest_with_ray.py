@@ -113,10 +113,17 @@ def main() -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level="error")
     else:
-        ray.init("local", num_cpus=workers * args.threads, include_dashboard=False,
-                 _node_ip_address="127.0.0.1", logging_level="error")  # fmt: skip
+        ray.init(
+            "local",
+            num_cpus=workers * args.threads,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            logging_level="error",
+        )
     try:
-        actor = ray.remote(num_cpus=args.threads, num_gpus=args.gpus, max_restarts=3, max_task_retries=3)(Embedder)
+        actor = ray.remote(num_cpus=args.threads, num_gpus=args.gpus, max_restarts=3, max_task_retries=3)(
+            Embedder
+        )
         free = [actor.remote(args.threads) for _ in range(workers)]
         queue, busy = list(range(len(batches)))[::-1], {}
         with tqdm(total=len(todo), desc="embedding", unit="passage") as bar:

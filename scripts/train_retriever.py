@@ -43,8 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=pathlib.Path, help="default: the course's own table")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--start", choices=["number", "minilm", "raw", "scratch"], default="number",
-                        help="number: MiniLM left as it is and one trained number (lesson 6)")  # fmt: skip
+    parser.add_argument(
+        "--start",
+        choices=["number", "minilm", "raw", "scratch"],
+        default="number",
+        help="number: MiniLM left as it is and one trained number (lesson 6)",
+    )
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32, help="of all processes together")
     parser.add_argument("--lr", type=float, help="default: what lesson 6 uses for the start")
@@ -65,9 +69,16 @@ def main() -> None:
         pair = [build(args.start, side).to(device) for side in ("question", "answer")]
         before = training.held_out(*pair, test) if first else None
         losses = training.train(
-            *pair, train, epochs=args.epochs, batch=args.batch, lr=args.lr or rates[args.start],
-            warmup=0.1, scale=args.scale, echo=not args.no_echo, seed=args.seed,
-        )  # fmt: skip
+            *pair,
+            train,
+            epochs=args.epochs,
+            batch=args.batch,
+            lr=args.lr or rates[args.start],
+            warmup=0.1,
+            scale=args.scale,
+            echo=not args.no_echo,
+            seed=args.seed,
+        )
         if first:
             after = training.held_out(*pair, test)
             for name, value in after.items():

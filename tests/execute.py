@@ -49,9 +49,7 @@ def is_progress_bar(output: nbformat.NotebookNode) -> bool:
 def save_picture(book: nbformat.NotebookNode, path: Path) -> None:
     for cell in book.cells:
         if "picture" in cell.metadata.get("tags", []):
-            png = next(
-                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-            )
+            png = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
             folder = NOTEBOOKS / "pictures"
             folder.mkdir(exist_ok=True)
             (folder / f"{path.stem[:2]}.png").write_bytes(base64.b64decode(png))
@@ -63,8 +61,10 @@ def slowest(book: nbformat.NotebookNode) -> str:
     for cell in book.cells:
         times = cell.metadata.get("execution", {})
         if "iopub.execute_input" in times and "shell.execute_reply" in times:
-            start, end = (datetime.fromisoformat(times[k].replace("Z", "+00:00"))
-                          for k in ("iopub.execute_input", "shell.execute_reply"))  # fmt: skip
+            start, end = (
+                datetime.fromisoformat(times[k].replace("Z", "+00:00"))
+                for k in ("iopub.execute_input", "shell.execute_reply")
+            )
             took[(end - start).total_seconds()] = cell.source.strip().splitlines()[0]
     seconds = max(took, default=0)
     return f"slowest cell {seconds:.0f} s: {took.get(seconds, '')[:50]}"

@@ -42,7 +42,5 @@ def leave_network() -> bool:
 if __name__ == "__main__":
     if not leave_network():
         hook = str(Path(__file__).resolve().parent / "no_network")
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [hook, os.environ.get("PYTHONPATH")])
-        )
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [hook, os.environ.get("PYTHONPATH")]))
     os.execvp(sys.argv[1], sys.argv[1:])

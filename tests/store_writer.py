@@ -32,8 +32,14 @@ from lancedb.index import HnswSq
 
 NAME, WIDTH, ROWS, FIRST_BATCHES = "passages", 384, 50, 8
 WORKS = ("add", "index", "optimize", "update", "delete")
-SCHEMA = pa.schema([("id", pa.int64()), ("vector", pa.list_(pa.float32(), WIDTH)),
-                    ("text", pa.string()), ("kind", pa.string())])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("vector", pa.list_(pa.float32(), WIDTH)),
+        ("text", pa.string()),
+        ("kind", pa.string()),
+    ]
+)
 
 
 def batch(seed: int, number: int, kind: str = "new") -> pa.Table:
@@ -116,9 +122,13 @@ class Killed:
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen:
     """A child of this module that has imported everything and opened the store."""
-    child = subprocess.Popen([sys.executable, __file__, *map(str, arguments)], text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             env=os.environ | environment)  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, __file__, *map(str, arguments)],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | environment,
+    )
     assert child.stdout.readline() == "ready\n"
     return child
 
@@ -268,9 +278,11 @@ def report(done: list[Killed]) -> str:
     hits = {w: sum(k.hit == w for k in done) for w in WORKS}
     ratio = np.median([k.reopened[0] / k.reopened[1] for k in done])
     ends = {e: sum(k.unfinished == e for k in done) for e in ("whole", "absent", "torn")}
-    return (f"{len(done)} kills, {sum(hits.values())} in the middle of an operation {hits}; "
-            f"{sum(k.checked for k in done)} acknowledged rows checked, {sum(k.lost for k in done)} lost; "
-            f"batches under way {ends}; opening after a kill takes {ratio:.1f} times a second opening")  # fmt: skip
+    return (
+        f"{len(done)} kills, {sum(hits.values())} in the middle of an operation {hits}; "
+        f"{sum(k.checked for k in done)} acknowledged rows checked, {sum(k.lost for k in done)} lost; "
+        f"batches under way {ends}; opening after a kill takes {ratio:.1f} times a second opening"
+    )
 
 
 def hold(done: list[Killed], kills: int) -> None:

@@ -52,8 +52,13 @@ def test_eighty_ten_ten(tokenizer, share):
 
 def test_the_loss_is_the_librarys(tokenizer):
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "intermediate_size": 64, "vocab_size": len(tokenizer)}  # fmt: skip
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": len(tokenizer),
+    }
     model = BertForMaskedLM(BertConfig(**sizes)).eval()
     ids = np.random.default_rng(1).integers(1000, 30000, 2000).astype(np.uint16)
     inputs, labels = bert.masked_batch(ids, 4, 24, tokenizer, np.random.default_rng(2))

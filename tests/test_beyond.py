@@ -17,10 +17,14 @@ from books import NOTEBOOKS, ROOT, definitions
 PAGE = (ROOT / "docs" / "beyond_one_machine.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.S)
 CODE = [text for language, text in BLOCKS if language == "python"]
-COMMANDS = [line for language, text in BLOCKS if not language
-            for line in text.replace("\\\n", " ").splitlines()]  # fmt: skip
-TABLE = [[c.strip().replace(",", "").replace("*", "") for c in line.strip("|").split("|")]
-         for line in PAGE.splitlines() if re.match(r"\| [\d,]+ \|", line)]  # fmt: skip
+COMMANDS = [
+    line for language, text in BLOCKS if not language for line in text.replace("\\\n", " ").splitlines()
+]
+TABLE = [
+    [c.strip().replace(",", "").replace("*", "") for c in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if re.match(r"\| [\d,]+ \|", line)
+]
 SCRIPTS = [p.name for p in (ROOT / "scripts").glob("*.py")]
 LESSON = NOTEBOOKS / "13_retrieve_and_rerank.ipynb"
 
@@ -51,7 +55,9 @@ def test_the_lesson_computes_the_same_table():
 def test_what_the_prose_says_of_memory():
     assert "256 bytes at M = 32, a sixth" in PAGE and 2 * 32 * 4 == 256 == 1536 / 6
     assert round(256 / 48) == 5
-    assert "560 GB, nine machines of 64 GB" in PAGE and 1e10 * (48 + 8) / 1e9 == 560 and np.ceil(560 / 64) == 9
+    assert (
+        "560 GB, nine machines of 64 GB" in PAGE and 1e10 * (48 + 8) / 1e9 == 560 and np.ceil(560 / 64) == 9
+    )
     assert "two hundred and forty" in PAGE and 15360 / 64 == 240
 
 

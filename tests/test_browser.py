@@ -28,9 +28,7 @@ def lab(tmp_path):
     import nbformat
 
     nbformat.write(book, tmp_path / LESSON)
-    tracker = (
-        tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    )
+    tracker = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
     tracker.write_text(json.dumps({"windowingMode": "none"}))  # every cell in the page at once
     env = os.environ | {
@@ -40,15 +38,23 @@ def lab(tmp_path):
     config = books.ROOT / "jupyter" / "jupyter_lab_config.py"
     log = open(tmp_path / "log", "w+")  # noqa: SIM115
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", f"--config={config}", "--no-browser",
-         f"--ServerApp.root_dir={tmp_path}", "--ServerApp.port=0"],
-        env=env, stdout=log, stderr=subprocess.STDOUT, cwd=books.ROOT,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            f"--config={config}",
+            "--no-browser",
+            f"--ServerApp.root_dir={tmp_path}",
+            "--ServerApp.port=0",
+        ],
+        env=env,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=books.ROOT,
+    )
     address = None
     for _ in range(150):
-        found = re.findall(
-            r"http://127\.0\.0\.1:(\d+)/lab\S*\?token=(\w+)", (tmp_path / "log").read_text()
-        )
+        found = re.findall(r"http://127\.0\.0\.1:(\d+)/lab\S*\?token=(\w+)", (tmp_path / "log").read_text())
         if found:
             address = f"http://127.0.0.1:{found[0][0]}/lab/tree/{LESSON}?token={found[0][1]}"
             break
@@ -88,10 +94,7 @@ def test_lesson_1_from_the_menu(lab, browser, tmp_path):
     wait(60, lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
     wait(
         60,
-        lambda b: (
-            "Idle"
-            in (b.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel").get_attribute("innerHTML"))
-        ),
+        lambda b: "Idle" in (b.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel").get_attribute("innerHTML")),
     )
     assert not browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog")  # no question stands in the way
 
@@ -112,8 +115,11 @@ def test_lesson_1_from_the_menu(lab, browser, tmp_path):
         if any(re.search(r"[\d*]", p) for p in prompts(browser)):
             break
 
-    figures = sum("image/png" in o.get("data", {}) for c in books.code(books.read(books.NOTEBOOKS / LESSON))
-                  for o in c.outputs)  # fmt: skip
+    figures = sum(
+        "image/png" in o.get("data", {})
+        for c in books.code(books.read(books.NOTEBOOKS / LESSON))
+        for o in c.outputs
+    )
     cells = len(books.code(books.read(books.NOTEBOOKS / LESSON)))
 
     def finished(b):

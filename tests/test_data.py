@@ -8,13 +8,29 @@ import pytest
 from helpers import ROOT, data
 
 PUBLISHED_INPUTS = [
-    "capital of france", "capital of germany", "capital of spain", "mount everest",
-    "tallest mountain", "donald duck", "mount shasta", "hike in the mountains", "yoga",
-    "i like my phone", "my phone is not good", "your cellphone looks great",
-    "will it snow tomorrow", "a lot of hurricanes have hit the us", "global warming is real",
-    "an apple a day", "eating strawberries", "paleo better than keto", "how old are you",
-    "what is your age", "out of the cave at night", "swung the bat and hit",
-]  # fmt: skip
+    "capital of france",
+    "capital of germany",
+    "capital of spain",
+    "mount everest",
+    "tallest mountain",
+    "donald duck",
+    "mount shasta",
+    "hike in the mountains",
+    "yoga",
+    "i like my phone",
+    "my phone is not good",
+    "your cellphone looks great",
+    "will it snow tomorrow",
+    "a lot of hurricanes have hit the us",
+    "global warming is real",
+    "an apple a day",
+    "eating strawberries",
+    "paleo better than keto",
+    "how old are you",
+    "what is your age",
+    "out of the cave at night",
+    "swung the bat and hit",
+]
 
 
 def test_qa_pairs():

@@ -36,8 +36,18 @@ def torchrun(processes, *command):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-               "--master-addr", "127.0.0.1", "--master-port", str(port), *command]  # fmt: skip
+    started = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(port),
+        *command,
+    ]
     if processes == 1:
         started = [sys.executable, *command]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -75,8 +85,18 @@ def test_the_script_trains_and_saves_on_two_processes(tmp_path):
     rows = data.qa_pairs()[:60]
     table = tmp_path / "mine.tsv"
     rows.rename(columns={"question": "questions", "answer": "answers"}).to_csv(table, sep="\t", index=False)
-    printed = torchrun(2, "scripts/train_retriever.py", "--pairs", str(table), "--batch", "16",
-                       "--epochs", "2", "--out", str(tmp_path / "pair"))  # fmt: skip
+    printed = torchrun(
+        2,
+        "scripts/train_retriever.py",
+        "--pairs",
+        str(table),
+        "--batch",
+        "16",
+        "--epochs",
+        "2",
+        "--out",
+        str(tmp_path / "pair"),
+    )
     assert "recall@1 with echoes" in printed and printed.count("saved in") == 1
     about = training.about(tmp_path / "pair")
     assert len(about["losses"]) == 4 and about["start"] == "number"
@@ -88,7 +108,9 @@ def test_the_script_says_what_is_wrong_with_a_table(tmp_path):
     table.write_text("question\tanswer\na\tb\n")
     done = subprocess.run(
         [sys.executable, "scripts/train_retriever.py", "--pairs", table, "--out", tmp_path / "pair"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 1 and done.stderr.startswith("mine.tsv, line 1: no column 'questions'")
     assert not (tmp_path / "pair").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import ROOT, docs
 
-RAW = '''Scale every row to length one.
+RAW = """Scale every row to length one.
 
     Each row is divided by its norm, see :func:`~sklearn.preprocessing.normalize` and
     `the guide <https://example.org/guide>`_. Rows of zeros stay as they *are* [1]_.
@@ -63,7 +63,7 @@ RAW = '''Scale every row to length one.
     References
     ----------
     .. [1] A. Author, A Book That Nobody Should Find Here.
-'''
+"""
 
 CLEAN = [
     "Scale every row to length one.",
@@ -76,7 +76,7 @@ CLEAN = [
     "After the code the story goes on.",
 ]
 
-GOOGLE = '''Load a model from a folder.
+GOOGLE = """Load a model from a folder.
 
     Args:
         name (`str`, *optional*, defaults to `"bert"`):
@@ -92,7 +92,7 @@ GOOGLE = '''Load a model from a folder.
         load("bert")
 
     See [`Trainer`] for what comes next.
-'''
+"""
 
 
 def test_a_documentation_string_becomes_prose():
@@ -196,8 +196,14 @@ def test_well_known_objects_are_there(corpus):
 
 def child(code, place, **variables):
     environment = os.environ | {"COURSE_CACHE": str(place)} | variables
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 # Few libraries, so that a cold start is quick.
@@ -243,11 +249,15 @@ def test_read_from_the_cache_it_is_the_same(small, monkeypatch):
     pd.testing.assert_frame_equal(docs.corpus(), first)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[: len(data) // 2],
-    lambda data: b"",
-    lambda data: data[:2000] + bytes(b ^ 0xFF for b in data[2000:2100]) + data[2100:],
-], ids=["half written", "empty", "bytes turned over"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[:2000] + bytes(b ^ 0xFF for b in data[2000:2100]) + data[2100:],
+    ],
+    ids=["half written", "empty", "bytes turned over"],
+)
 def test_a_damaged_file_is_made_again(small, damage):
     first = docs.corpus()
     whole = small().read_bytes()
@@ -286,4 +296,6 @@ def test_a_library_that_is_missing_is_said_in_one_sentence(monkeypatch):
 
 
 def test_importing_it_is_light():
-    assert not re.search(r"^(import|from) (pandas|pyarrow|numpy|tqdm)", (ROOT / "helpers" / "docs.py").read_text(), re.M)  # fmt: skip
+    assert not re.search(
+        r"^(import|from) (pandas|pyarrow|numpy|tqdm)", (ROOT / "helpers" / "docs.py").read_text(), re.M
+    )

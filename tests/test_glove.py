@@ -21,9 +21,7 @@ LESSON = books.NOTEBOOKS / "01_glove_algebra_and_pca.ipynb"
 def text(tmp_path):
     draw = random.Random(0)
     for file in "ab":
-        lines = [
-            " ".join(draw.choices("red green blue dog cat sun 7".split(), k=9)) for _ in range(40)
-        ]
+        lines = [" ".join(draw.choices("red green blue dog cat sun 7".split(), k=9)) for _ in range(40)]
         (tmp_path / f"{file}.txt").write_text("\n".join(lines) + "\n")
     return tmp_path
 
@@ -101,9 +99,27 @@ def test_finish_is_scikit_learns_pca_without_the_top_component(difference):
 
 
 def run(text, work, *extra):
-    command = [sys.executable, str(RECIPES / "glove.py"), "--text", str(text), "--work", str(work),
-               "--out", str(work / "out"), "--vocab", "6", "--min-sources", "2", "--dim", "4",
-               "--shards", "3", "--min-cell", "0", *extra]  # fmt: skip
+    command = [
+        sys.executable,
+        str(RECIPES / "glove.py"),
+        "--text",
+        str(text),
+        "--work",
+        str(work),
+        "--out",
+        str(work / "out"),
+        "--vocab",
+        "6",
+        "--min-sources",
+        "2",
+        "--dim",
+        "4",
+        "--shards",
+        "3",
+        "--min-cell",
+        "0",
+        *extra,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return load_file(work / "out" / "vectors.safetensors")["vectors"]
@@ -127,9 +143,7 @@ def test_a_folder_without_text_is_one_sentence(tmp_path):
 
 def test_the_lesson_counts_as_the_recipe_does(text):
     space = books.definitions(LESSON, "count_neighbours", "tokens")
-    texts = [
-        space["tokens"](x) for f in sorted(text.glob("*.txt")) for x in f.read_text().splitlines()
-    ]
+    texts = [space["tokens"](x) for f in sorted(text.glob("*.txt")) for x in f.read_text().splitlines()]
     words, cells = space["count_neighbours"](texts, window=3, least=1)
     # the lesson's tokens leave the number out altogether; so does this text for the recipe
     for f in text.glob("*.txt"):
@@ -148,8 +162,10 @@ def test_the_lessons_loss_is_the_papers():
     model = space["GloVe"](5, dim=3)
     i, j, x = torch.tensor([0, 1, 4]), torch.tensor([2, 2, 3]), torch.tensor([1.0, 30.0, 4.0])
     w, v, b, c = (t.weight.detach().numpy() for t in (model.w, model.v, model.b, model.c))
-    by_hand = np.mean([
-        min(1, n / 10) ** 0.75 * (w[p] @ v[q] + b[p, 0] + c[q, 0] - np.log(n)) ** 2
-        for p, q, n in zip(i.tolist(), j.tolist(), x.tolist(), strict=True)
-    ])  # fmt: skip
+    by_hand = np.mean(
+        [
+            min(1, n / 10) ** 0.75 * (w[p] @ v[q] + b[p, 0] + c[q, 0] - np.log(n)) ** 2
+            for p, q, n in zip(i.tolist(), j.tolist(), x.tolist(), strict=True)
+        ]
+    )
     assert abs(model.loss(i, j, x).item() - by_hand) < 1e-6

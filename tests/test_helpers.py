@@ -25,10 +25,25 @@ def test_importing_helpers_loads_nothing_heavy():
 
 
 def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
-    order = ["hub", "stand_ins", "models", "data", "docs", "docs_passages", "tasks", "figures", "pooling", "training",
-             "zoo", "exercises"]
-    modules = {f.relative_to(ROOT / "helpers").parts[0].removesuffix(".py"): [] for f in
-               (ROOT / "helpers").rglob("*.py") if f.parent != ROOT / "helpers" or f.stem != "__init__"}  # fmt: skip
+    order = [
+        "hub",
+        "stand_ins",
+        "models",
+        "data",
+        "docs",
+        "docs_passages",
+        "tasks",
+        "figures",
+        "pooling",
+        "training",
+        "zoo",
+        "exercises",
+    ]
+    modules = {
+        f.relative_to(ROOT / "helpers").parts[0].removesuffix(".py"): []
+        for f in (ROOT / "helpers").rglob("*.py")
+        if f.parent != ROOT / "helpers" or f.stem != "__init__"
+    }
     assert set(modules) <= set(order), "place the new module in `order`, after what it imports"
     for file in (ROOT / "helpers").rglob("*.py"):
         text = file.read_text()
@@ -47,8 +62,11 @@ def test_show_displays_a_png_with_alt_text(monkeypatch):
     import matplotlib.pyplot as plt
 
     seen = {}
-    monkeypatch.setattr(IPython.display, "display",
-                        lambda bundle, metadata, raw: seen.update(bundle=bundle, metadata=metadata))  # fmt: skip
+    monkeypatch.setattr(
+        IPython.display,
+        "display",
+        lambda bundle, metadata, raw: seen.update(bundle=bundle, metadata=metadata),
+    )
     fig, _ = plt.subplots()
     figures.show(fig, 'A line that rises, "fast"')
     assert seen["metadata"]["image/png"]["alt"] == 'A line that rises, "fast"'
@@ -78,9 +96,7 @@ def test_exercise_checks_accept_right_answers(vectors, capsys):
 
 def test_exercise_checks_say_what_is_wrong(vectors, capsys):
     lesson01.nearest(lambda v: ..., vectors)
-    lesson01.nearest(
-        lambda v: vectors.index_to_key[(vectors.vectors @ v).argmax()], vectors
-    )
+    lesson01.nearest(lambda v: vectors.index_to_key[(vectors.vectors @ v).argmax()], vectors)
     lesson01.odd_one_out(lambda words: words[0], vectors)
     lesson01.multiply(lambda a, b, c: 1 / 0, vectors)
     said = capsys.readouterr().out.splitlines()

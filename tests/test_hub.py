@@ -305,8 +305,14 @@ def test_plain_address_with_md5(hub, target, monkeypatch):
 
     url = f"{hub.url}/{REPO}/resolve/x/vectors.gz"
     hub.repos[REPO] = {"vectors.gz": WEIGHTS}
-    entry = {"lessons": [1], "licence": "PDDL 1.0", "url": url, "files": ["vectors.gz"],
-             "bytes": len(WEIGHTS), "md5": hashlib.md5(WEIGHTS).hexdigest()}  # fmt: skip
+    entry = {
+        "lessons": [1],
+        "licence": "PDDL 1.0",
+        "url": url,
+        "files": ["vectors.gz"],
+        "bytes": len(WEIGHTS),
+        "md5": hashlib.md5(WEIGHTS).hexdigest(),
+    }
     monkeypatch.setattr(models, "register", lambda: {NAME: entry})
     hub.faults["vectors.gz"] = "corrupt"
     with pytest.raises(ValueError, match="arrived damaged"):

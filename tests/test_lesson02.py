@@ -14,8 +14,18 @@ from helpers.exercises import lesson02
 
 LESSON = books.NOTEBOOKS / "02_bert_contextual_embeddings.ipynb"
 SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
-NAMES = ("attend", "place_of", "word_vector", "cosine", "same_and_other", "compare", "all_layers",
-         "nearest_same", "neighbours_only", "fill")  # fmt: skip
+NAMES = (
+    "attend",
+    "place_of",
+    "word_vector",
+    "cosine",
+    "same_and_other",
+    "compare",
+    "all_layers",
+    "nearest_same",
+    "neighbours_only",
+    "fill",
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +90,7 @@ def test_bad_input_gets_one_sentence(space, sentence, word, which, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         space["word_vector"](sentence, word, which)
     if which == 1:
-        assert space["compare"](word, sentence, sentence).startswith(
-            f"not possible: {message}"[:40]
-        )
+        assert space["compare"](word, sentence, sentence).startswith(f"not possible: {message}"[:40])
 
 
 def test_word_vector_is_the_mean_of_the_pieces_that_the_pipeline_gives(space):
@@ -144,9 +152,7 @@ def test_same_and_other_are_all_pairs_once(space, cloud):
     theirs = {True: [], False: []}
     for i in range(30):
         for j in range(i):
-            theirs[bool(senses[i] == senses[j])].append(
-                cosine_similarity(unit[[i]], unit[[j]])[0, 0]
-            )
+            theirs[bool(senses[i] == senses[j])].append(cosine_similarity(unit[[i]], unit[[j]])[0, 0])
     for ours, pairs in zip(space["same_and_other"](unit, senses), theirs.values(), strict=True):
         assert np.allclose(np.sort(ours), np.sort(pairs))
 
@@ -210,8 +216,9 @@ def test_the_bats_of_the_heatmap_are_not_in_the_table():
 @pytest.fixture(scope="module")
 def answers(space):
     """The worked answers over the tiny model, with a part of the table and its vectors."""
-    answers = books.definitions(SOLUTION, "place_of", "word_vectors", "word_vector", "cosine",
-                                "twice", "guess_sense", "chance_of")  # fmt: skip
+    answers = books.definitions(
+        SOLUTION, "place_of", "word_vectors", "word_vector", "cosine", "twice", "guess_sense", "chance_of"
+    )
     answers |= {k: space[k] for k in ("model", "masked", "tokenizer")}
     table = data.word_senses()[::3].reset_index(drop=True)
     answers |= {"table": table, "rows_of": table.groupby("word", sort=False).indices}
@@ -267,7 +274,7 @@ FINGER = [("finger", f"The nail of her {part} broke.") for part in ("thumb", "to
         ([*IRON, *FINGER, ("iron", "nail" + " on" * 600)], "longer than the model takes"),
         (IRON + FINGER, "Right: 8 sentences with 'nail' in 2 senses."),
     ],
-)  # fmt: skip
+)
 def test_own_word(space, capsys, rows, message):
     lesson02.own_word("nail", rows, space["model"], space["tokenizer"])
     assert message in capsys.readouterr().out

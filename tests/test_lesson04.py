@@ -26,8 +26,21 @@ def space(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     tiny_bert(folder)
     folder = folder / "bert-base-uncased"
-    names = ("real_tokens", *POOLS.values(), "embed", "one_by_one", "unit", "compare", "pearson_draws",
-             "difference", "verdict", "centred", "token_lists", "within_and_across", "padding")  # fmt: skip
+    names = (
+        "real_tokens",
+        *POOLS.values(),
+        "embed",
+        "one_by_one",
+        "unit",
+        "compare",
+        "pearson_draws",
+        "difference",
+        "verdict",
+        "centred",
+        "token_lists",
+        "within_and_across",
+        "padding",
+    )
     space = books.definitions(LESSON, *names)
     space["model"] = BertModel.from_pretrained(folder).eval()
     space["tokenizer"] = BertTokenizer.from_pretrained(folder)
@@ -78,14 +91,23 @@ def test_padding_changes_nothing_and_a_row_of_it_is_refused(space, batch, mode):
 def test_the_example_of_the_helper():
     vectors = torch.tensor([[[1.0, 4.0], [3.0, 2.0], [9.0, 9.0]]])
     mask = torch.tensor([[1, 1, 0]])
-    found = (pooling.mean_pool(vectors, mask), pooling.cls_pool(vectors, mask), pooling.max_pool(vectors, mask))
+    found = (
+        pooling.mean_pool(vectors, mask),
+        pooling.cls_pool(vectors, mask),
+        pooling.max_pool(vectors, mask),
+    )
     assert str(found) in re.sub(r"\s+", " ", pooling.__doc__)
 
 
 # encoding ---------------------------------------------------------------------------------
 
-SENTENCES = ["A bat.", "The kettle is boiling over on the old stove in the kitchen.", "Why?",
-             "It rained.", "She read the letter twice, then put it away."] * 3  # fmt: skip
+SENTENCES = [
+    "A bat.",
+    "The kettle is boiling over on the old stove in the kitchen.",
+    "Why?",
+    "It rained.",
+    "She read the letter twice, then put it away.",
+] * 3
 
 
 @pytest.mark.parametrize("size", [1, 4, 32])
@@ -130,8 +152,14 @@ def test_the_bootstrap_is_scipys():
     x = draw.normal(size=80)
     y = x + draw.normal(size=80)
     ours = np.percentile(space["pearson_draws"](x, y, draws=5000), [2.5, 97.5])
-    theirs = bootstrap((x, y), lambda a, b, axis: pearsonr(a, b, axis=axis).statistic, paired=True,
-                       n_resamples=5000, method="percentile", rng=0).confidence_interval  # fmt: skip
+    theirs = bootstrap(
+        (x, y),
+        lambda a, b, axis: pearsonr(a, b, axis=axis).statistic,
+        paired=True,
+        n_resamples=5000,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
     assert np.allclose(ours, theirs, atol=0.02)
 
 
@@ -163,9 +191,16 @@ def test_within_and_across_are_the_means_over_pairs_of_tokens(space):
     draw = torch.Generator().manual_seed(0)
     lists = [torch.randn(k, 6, generator=draw) + 1 for k in (2, 5, 3)]
     cosine = torch.nn.functional.cosine_similarity
-    inside = [np.mean([cosine(a, b, dim=0) for i, a in enumerate(t) for j, b in enumerate(t) if i != j]) for t in lists]
-    between = [np.mean([cosine(a, b, dim=0) for a in lists[i] for b in lists[j]])
-               for i in range(3) for j in range(3) if i != j]  # fmt: skip
+    inside = [
+        np.mean([cosine(a, b, dim=0) for i, a in enumerate(t) for j, b in enumerate(t) if i != j])
+        for t in lists
+    ]
+    between = [
+        np.mean([cosine(a, b, dim=0) for a in lists[i] for b in lists[j]])
+        for i in range(3)
+        for j in range(3)
+        if i != j
+    ]
     assert space["within_and_across"](lists) == pytest.approx((np.mean(inside), np.mean(between)), abs=1e-5)
 
 

@@ -66,8 +66,11 @@ def test_triplet_loss_is_torchs(lesson, cosines):
 
 
 def test_margin_loss_is_the_published_formula_cell_by_cell(lesson, cosines):
-    cells = [(1 - s) ** 2 if i == j else max(0, s - 0.5) ** 2
-             for i, row in enumerate(cosines.tolist()) for j, s in enumerate(row)]  # fmt: skip
+    cells = [
+        (1 - s) ** 2 if i == j else max(0, s - 0.5) ** 2
+        for i, row in enumerate(cosines.tolist())
+        for j, s in enumerate(row)
+    ]
     assert lesson["margin_loss"](cosines).item() == pytest.approx(sum(cells) / 36)
 
 
@@ -108,8 +111,10 @@ def test_what_the_prose_says_of_the_batch_of_eight():
     assert "a quarter of which are wrong" in prose and "first for 6 of 8 questions" in printed
     eight, all_of_them = (numbers(rf"{n} pairs: .* at T = (\S+)")[0] for n in (8, 256))
     assert 0.05 < all_of_them * 2 < eight < 0.5, "the lowest point lies higher for the eight"
-    pushes = {name: numbers(rf"{name} .*pushes +(\d+) of 56 wrong answers, and (\d) of the 2 that win")
-              for name in ("margin", "triplet", "cross-entropy")}  # fmt: skip
+    pushes = {
+        name: numbers(rf"{name} .*pushes +(\d+) of 56 wrong answers, and (\d) of the 2 that win")
+        for name in ("margin", "triplet", "cross-entropy")
+    }
     assert pushes["margin"] == [1, 1] and pushes["triplet"][1] == pushes["cross-entropy"][1] == 2
     before, after = numbers(r"margin +(\S+), every cosine 0.2 higher: (\S+)")
     assert after < before, "the margin loss is pleased"

@@ -21,11 +21,30 @@ TABLE = ROOT / "models" / "recipes" / "dual_encoder.tsv"
 @pytest.fixture(scope="module")
 def lesson():
     space = books.definitions(
-        LESSON, "Encoder", "tokenise", "pad", "batch_loss", "optimizers", "rate", "update", "train",
-        "ranks", "embed", "judge", "report", "Pretrained", "TopicAndForm", "compare", "cosines",
-    )  # fmt: skip
-    space |= {"tokenizer": training.tokenizer(), "held_out": PAIRS, "results": {},
-              "HALF": training.bfloat16_pays()}
+        LESSON,
+        "Encoder",
+        "tokenise",
+        "pad",
+        "batch_loss",
+        "optimizers",
+        "rate",
+        "update",
+        "train",
+        "ranks",
+        "embed",
+        "judge",
+        "report",
+        "Pretrained",
+        "TopicAndForm",
+        "compare",
+        "cosines",
+    )
+    space |= {
+        "tokenizer": training.tokenizer(),
+        "held_out": PAIRS,
+        "results": {},
+        "HALF": training.bfloat16_pays(),
+    }
     space |= {"tqdm": lambda steps, **_: steps}
     return space
 
@@ -42,13 +61,19 @@ def minilm():
 
 BUILDERS = {
     "Encoder": (lambda space: lambda side: space["Encoder"](**SMALL), {"lr": 1e-3}),
-    "Encoder, cosines": (lambda space: lambda side: space["Encoder"](**SMALL),
-                         {"lr": 1e-3, "warmup": 0.1, "scale": 20}),
-    "Pretrained": (lambda space: lambda side: space["Pretrained"](minilm(), frozen=5),
-                   {"lr": 1e-4, "scale": 20, "echo": True, "epochs": 1}),
-    "TopicAndForm": (lambda space: lambda side: space["TopicAndForm"](minilm(), start=float(side == "question")),
-                     {"lr": 1e-2, "warmup": 0.1, "scale": 20, "echo": True, "epochs": 1}),
-}  # fmt: skip
+    "Encoder, cosines": (
+        lambda space: lambda side: space["Encoder"](**SMALL),
+        {"lr": 1e-3, "warmup": 0.1, "scale": 20},
+    ),
+    "Pretrained": (
+        lambda space: lambda side: space["Pretrained"](minilm(), frozen=5),
+        {"lr": 1e-4, "scale": 20, "echo": True, "epochs": 1},
+    ),
+    "TopicAndForm": (
+        lambda space: lambda side: space["TopicAndForm"](minilm(), start=float(side == "question")),
+        {"lr": 1e-2, "warmup": 0.1, "scale": 20, "echo": True, "epochs": 1},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -107,8 +132,13 @@ def test_a_paired_bootstrap_of_the_lesson_is_scipys(lesson):
     rng = np.random.default_rng(1)
     one, other = rng.random(300) < 0.7, rng.random(300) < 0.5
     mean, low, high = [float(x.strip("[],")) for x in lesson["compare"](one, other).split()]
-    wanted = bootstrap(((one.astype(float) - other),), np.mean, n_resamples=10_000, method="percentile",
-                       rng=np.random.default_rng(0)).confidence_interval  # fmt: skip
+    wanted = bootstrap(
+        ((one.astype(float) - other),),
+        np.mean,
+        n_resamples=10_000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
     assert mean == pytest.approx((one.astype(float) - other).mean(), abs=6e-4)
     assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=0.006)
 
@@ -129,8 +159,12 @@ def test_the_table_has_three_seeds_of_every_run(table):
         import dual_encoder
     finally:
         sys.path.pop(0)
-    wanted = {(run, seed, epochs) for run, (_, _, report, _) in dual_encoder.RUNS.items()
-              for seed in (0, 1, 2) for epochs in report}  # fmt: skip
+    wanted = {
+        (run, seed, epochs)
+        for run, (_, _, report, _) in dual_encoder.RUNS.items()
+        for seed in (0, 1, 2)
+        for epochs in report
+    }
     assert set(table[["run", "seed", "epochs"]].itertuples(index=False, name=None)) == wanted
 
 
@@ -168,7 +202,9 @@ def test_what_the_prose_says_of_the_table(table):
     assert np.ptp(trained) < 0.02, "a few questions in 300"
     assert raw[0] > raw[2] / 2, "most of it was there before the first step"
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{best['recall@1 with echoes'].mean():.0%}".replace("%", " %") + " of 300 held-out questions" in page
+    assert (
+        f"{best['recall@1 with echoes'].mean():.0%}".replace("%", " %") + " of 300 held-out questions" in page
+    )
     card = (ROOT / "shared_data" / "README.md").read_text(encoding="utf-8")
     assert f"for {minilm['recall@1'][0]:.0%}".replace("%", " %") + " of the questions" in card
 
@@ -178,9 +214,15 @@ def test_wrong_partners_fall_most_of_the_way():
     import re
 
     printed = "\n".join(map(books.text, books.code(books.read(LESSON))))
-    start, end = (np.array([float(x) for x in re.search(rf"{name} +right partners (\S+) +wrong partners (\S+)",
-                                                        printed).groups()])
-                  for name in ("untrained", "published recipe"))  # fmt: skip
+    start, end = (
+        np.array(
+            [
+                float(x)
+                for x in re.search(rf"{name} +right partners (\S+) +wrong partners (\S+)", printed).groups()
+            ]
+        )
+        for name in ("untrained", "published recipe")
+    )
     assert abs(start[0] - start[1]) < 0.15
     assert 0.5 < (start[1] - end[1]) / (start[0] - end[0]) <= 1
 

@@ -31,8 +31,10 @@ def towers():
     )
 
     found = []
-    for name, model, tokenizer in [(TOWERS[0], DPRQuestionEncoder, DPRQuestionEncoderTokenizer),
-                                   (TOWERS[1], DPRContextEncoder, DPRContextEncoderTokenizer)]:  # fmt: skip
+    for name, model, tokenizer in [
+        (TOWERS[0], DPRQuestionEncoder, DPRQuestionEncoderTokenizer),
+        (TOWERS[1], DPRContextEncoder, DPRContextEncoderTokenizer),
+    ]:
         folder = models.path(name, quiet=True)
         found += [model.from_pretrained(folder).eval(), tokenizer.from_pretrained(folder)]
     return found
@@ -41,9 +43,18 @@ def towers():
 @pytest.fixture(scope="module")
 def lesson():
     space = books.definitions(
-        LESSON, "encode_questions", "in_batches", "ingest", "search", "ask", "ranks", "bm25_scores",
-        "interval", "first", "end_with_stop",
-    )  # fmt: skip
+        LESSON,
+        "encode_questions",
+        "in_batches",
+        "ingest",
+        "search",
+        "ask",
+        "ranks",
+        "bm25_scores",
+        "interval",
+        "first",
+        "end_with_stop",
+    )
     names = ("question_encoder", "question_tokenizer", "context_encoder", "context_tokenizer")
     space |= dict(zip(names, towers(), strict=True)) | {"longest": 512, "tqdm": lambda x, **_: x}
     space |= {"settings": {"stopwords": "en", "show_progress": False}}
@@ -52,8 +63,12 @@ def lesson():
 
 @pytest.fixture
 def library(lesson, tmp_path):
-    texts = ["The barometer was invented by Torricelli.", "Rice boils for 12 minutes.", QUESTION,
-             "The tallest mountain in the world is Mount Everest."]  # fmt: skip
+    texts = [
+        "The barometer was invented by Torricelli.",
+        "Rice boils for 12 minutes.",
+        QUESTION,
+        "The tallest mountain in the world is Mount Everest.",
+    ]
     file = tmp_path / "library.safetensors"
     lesson["ingest"](texts, file)
     return texts, file
@@ -141,10 +156,15 @@ def test_the_index_is_not_touched_by_an_ingest_that_fails(lesson, library):
 
 @pytest.mark.parametrize(
     ("question", "k", "said"),
-    [("", 3, "the question is empty"), ("\n ", 3, "the question is empty"),
-     (None, 3, "the question is empty"), ("why " * 600, 3, "has 602 pieces; the encoder takes at most 512"),
-     (QUESTION, 0, "k is 0; it must be from 1 to 4"), (QUESTION, 5, "k is 5; it must be from 1 to 4")],
-)  # fmt: skip
+    [
+        ("", 3, "the question is empty"),
+        ("\n ", 3, "the question is empty"),
+        (None, 3, "the question is empty"),
+        ("why " * 600, 3, "has 602 pieces; the encoder takes at most 512"),
+        (QUESTION, 0, "k is 0; it must be from 1 to 4"),
+        (QUESTION, 5, "k is 5; it must be from 1 to 4"),
+    ],
+)
 def test_what_cannot_be_searched_is_said(lesson, library, question, k, said):
     with pytest.raises(ValueError, match=said):
         lesson["search"](question, k, library[1])
@@ -160,9 +180,7 @@ def test_an_index_that_is_not_there_or_is_another_models(lesson, tmp_path):
 
 
 def test_bm25_counts_shared_words(lesson):
-    table = lesson["bm25_scores"](
-        ["a blue whale", "red squirrels", "blue"], ["blue whale", "zebra"]
-    )
+    table = lesson["bm25_scores"](["a blue whale", "red squirrels", "blue"], ["blue whale", "zebra"])
     assert table.shape == (2, 3) and table[0, 0] > table[0, 2] > table[0, 1] == 0
     assert not table[1].any()  # no word is known: the answer then ranks last, not first
 
@@ -191,7 +209,9 @@ def test_answers_end_with_a_full_stop_and_questions_do_not(lesson):
 def test_the_end_of_the_sentence_counts_for_much_with_the_stand_in(lesson):
     said = "The tallest mountain in the world is Mount Everest"
     texts = [said + ".", said + "?", QUESTION]
-    right, marked, echo = (lesson["encode_questions"]([QUESTION]) @ lesson["encode_passages"](texts).T)[0].tolist()  # fmt: skip
+    right, marked, echo = (lesson["encode_questions"]([QUESTION]) @ lesson["encode_passages"](texts).T)[
+        0
+    ].tolist()
     assert right - echo > 0.05 and right - marked > 0.3
 
 
@@ -227,10 +247,13 @@ def test_nearly_every_answer_repeats_a_word_of_its_question(lesson):
         return [set(tokens) for tokens in found]
 
     table = data.qa_pairs()
-    shared = [len(q & a) / len(q)
-              for q, a in zip(words(table["question"]), words(table["answer"]), strict=True)]  # fmt: skip
+    shared = [
+        len(q & a) / len(q) for q, a in zip(words(table["question"]), words(table["answer"]), strict=True)
+    ]
     assert round(1 / np.mean(np.array(shared) == 0)) in range(17, 24) and 0.35 < np.mean(shared) < 0.45
-    prose = " ".join(" ".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown").split())
+    prose = " ".join(
+        " ".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown").split()
+    )
     assert "repeats two in five of the question's words that BM25 counts" in prose
     assert "only one answer in twenty repeats none" in prose
 

@@ -57,10 +57,7 @@ def test_the_hand_written_bpe_makes_the_librarys_merges(lesson, n):
     theirs = library(tokenizers.models.BPE(), trainer, text)["merges"]
     assert [tuple(m) for m in theirs] == merges and len(merges) == n
     model = tokenizers.models.BPE(
-        {
-            p: i
-            for i, p in enumerate(dict.fromkeys([*"".join(pieces), *(a + b for a, b in merges)]))
-        },
+        {p: i for i, p in enumerate(dict.fromkeys([*"".join(pieces), *(a + b for a, b in merges)]))},
         merges,
     )
     for word, parts in pieces.items():
@@ -133,17 +130,17 @@ def test_your_own_sentence_gets_one_sentence_where_it_cannot_be_read(lesson, ber
 
 
 def test_the_worked_answers_are_right_and_the_blanks_are_not(bert, unigram, capsys):
-    space = books.definitions(
-        SOLUTION, "fertility", "join", "cut_bpe", "cut_wordpiece", "cut_unigram"
-    )
+    space = books.definitions(SOLUTION, "fertility", "join", "cut_bpe", "cut_wordpiece", "cut_unigram")
     trainer = trainers.BpeTrainer(vocab_size=300, show_progress=False)
     merges = library(tokenizers.models.BPE(), trainer, " ".join(data.tales()))["merges"]
-    needs = {"fertility": bert, "cut_bpe": [tuple(m) for m in merges], "cut_wordpiece": bert,
-             "cut_unigram": unigram}  # fmt: skip
+    needs = {
+        "fertility": bert,
+        "cut_bpe": [tuple(m) for m in merges],
+        "cut_wordpiece": bert,
+        "cut_unigram": unigram,
+    }
     wrong = {
-        "fertility": lambda tokenizer, texts: (
-            len(tokenizer.encode(texts[0]).ids) / len(texts[0].split())
-        ),
+        "fertility": lambda tokenizer, texts: len(tokenizer.encode(texts[0]).ids) / len(texts[0].split()),
         "cut_bpe": lambda word, merges: [word],
         "cut_wordpiece": lambda word, vocabulary: list(word),
         "cut_unigram": lambda word, scores: [word],
@@ -179,15 +176,9 @@ def test_the_first_join_of_the_toy(lesson):
 def test_what_a_larger_vocabulary_buys(printed):
     tables = {}
     for name in ("held-out documentation", "fairy tales"):
-        found = re.search(
-            rf"^{name}, pieces per word.*pieces: (\S+)\)\n.*\n((?:   \w.*\n)+)", printed, re.M
-        )
-        rows = {
-            line.split()[0]: [float(v) for v in line.split()[1:]] for line in found[2].splitlines()
-        }
-        assert set(rows) == {"BPE", "WordPiece", "Unigram"} and {len(v) for v in rows.values()} == {
-            6
-        }
+        found = re.search(rf"^{name}, pieces per word.*pieces: (\S+)\)\n.*\n((?:   \w.*\n)+)", printed, re.M)
+        rows = {line.split()[0]: [float(v) for v in line.split()[1:]] for line in found[2].splitlines()}
+        assert set(rows) == {"BPE", "WordPiece", "Unigram"} and {len(v) for v in rows.values()} == {6}
         tables[name] = rows | {"BERT": float(found[1])}
     docs, tales = tables.values()
     for kind in ("BPE", "WordPiece", "Unigram"):

@@ -28,10 +28,24 @@ def tokenizer(folder):
 @pytest.fixture(scope="module")
 def lesson(tokenizer):
     space = books.definitions(
-        LESSON, "make_lstm", "make_layer", "reach", "guesses", "Translator", "random_sentence",
-        "sentences", "make_pairs", "mask_pieces", "parts_of_the_loss", "best_span", "checked",
-        "classify_batch", "tags_batch", "answers_batch", "translate",
-    )  # fmt: skip
+        LESSON,
+        "make_lstm",
+        "make_layer",
+        "reach",
+        "guesses",
+        "Translator",
+        "random_sentence",
+        "sentences",
+        "make_pairs",
+        "mask_pieces",
+        "parts_of_the_loss",
+        "best_span",
+        "checked",
+        "classify_batch",
+        "tags_batch",
+        "answers_batch",
+        "translate",
+    )
     return space | {"width": 64}
 
 
@@ -183,14 +197,25 @@ def test_the_two_parts_are_the_librarys_loss(lesson):
     from transformers import BertConfig, BertForPreTraining
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                        intermediate_size=32, max_position_embeddings=12, hidden_dropout_prob=0,
-                        attention_probs_dropout_prob=0)  # fmt: skip
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=12,
+        hidden_dropout_prob=0,
+        attention_probs_dropout_prob=0,
+    )
     model = BertForPreTraining(config)
     ids = torch.randint(5, 60, (6, 12))
     ids[:, 9:] = 0
-    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(),
-             "token_type_ids": torch.zeros_like(ids), "next_sentence_label": torch.randint(2, (6,))}  # fmt: skip
+    batch = {
+        "input_ids": ids,
+        "attention_mask": (ids > 0).long(),
+        "token_type_ids": torch.zeros_like(ids),
+        "next_sentence_label": torch.randint(2, (6,)),
+    }
     labels = torch.full_like(ids, -100)
     labels[:, 2:4] = ids[:, 2:4]
     mlm, nsp, right = lesson["parts_of_the_loss"](model, batch, ids, labels)
@@ -241,9 +266,10 @@ def test_the_tables_to_fine_tune_on():
     table = data.transfer("classify")
     assert table["sentence"].is_unique
     assert table.groupby(["part", "label"]).size().to_dict() == {
-        (part, label): n for part, n in (("train", 20), ("test", 15))
+        (part, label): n
+        for part, n in (("train", 20), ("test", 15))
         for label in ("cooking", "garden", "sport", "travel")
-    }  # fmt: skip
+    }
     table = data.transfer("tags")
     assert table["words"].is_unique and Counter(table["part"]) == {"train": 80, "test": 60}
     named = {part: set() for part in ("train", "test")}
@@ -293,8 +319,12 @@ def test_numbers_of_bert_in_the_prose():
     import torch
     from transformers import BertConfig, BertForPreTraining, BertModel
 
-    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-             "intermediate_size": 4096}  # fmt: skip
+    large = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }
     for options, published in (({}, 110e6), (large, 340e6)):
         config = BertConfig(**options)
         with torch.device("meta"):
@@ -310,16 +340,21 @@ ANSWERS = {
     "left_only_mask": (lambda f: lesson09.left_only_mask(f), "lambda n: torch.ones(n, n)", "for 1 gives"),
     "unigram_loss": (lambda f: lesson09.unigram_loss(f), "lambda c, t: 0.0", "ln 2"),
     "count_weights": (lambda f: lesson09.count_weights(f), "lambda l, w, p: 12 * l * w * w", "it should be"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, "whole_words"])
 def test_checks_accept_the_solutions_and_explain_the_rest(name, tokenizer, capsys):
     import torch
 
-    check, wrong, says = ANSWERS.get(name, (
-        lambda f: lesson09.whole_words(f, tokenizer), "lambda p: [[i] for i in range(1, len(p) - 1)]",
-        "Unhappiness"))  # fmt: skip
+    check, wrong, says = ANSWERS.get(
+        name,
+        (
+            lambda f: lesson09.whole_words(f, tokenizer),
+            "lambda p: [[i] for i in range(1, len(p) - 1)]",
+            "Unhappiness",
+        ),
+    )
     check(books.definitions(SOLUTION, name)[name])
     assert capsys.readouterr().out.startswith(f"Right: {name}")
     check(eval(wrong, {"torch": torch}))
@@ -329,4 +364,3 @@ def test_checks_accept_the_solutions_and_explain_the_rest(name, tokenizer, capsy
     assert capsys.readouterr().out.startswith("Not yet written: ")
     check(lambda *_: "text")
     assert capsys.readouterr().out.startswith("Not yet: ")
-

@@ -31,9 +31,19 @@ def recipe():
 @pytest.fixture(scope="module")
 def lesson():
     space = books.definitions(
-        LESSON, "freeze", "raw_bert", "cosines", "pearson", "Progress", "settings", "train",
-        "scored_rows", "delete_words", "nearness", given={"STEPS": 32, "BATCH": 32},
-    )  # fmt: skip
+        LESSON,
+        "freeze",
+        "raw_bert",
+        "cosines",
+        "pearson",
+        "Progress",
+        "settings",
+        "train",
+        "scored_rows",
+        "delete_words",
+        "nearness",
+        given={"STEPS": 32, "BATCH": 32},
+    )
     space |= {"question": "What is a horse?"}
     space["tqdm"] = lambda **_: type("Bar", (), {"update": lambda *_: None, "close": lambda *_: None})()
     return space
@@ -61,9 +71,15 @@ def test_the_interval_of_a_gain_is_scipys_paired_bootstrap(recipe):
     rng = np.random.default_rng(0)
     scores = rng.uniform(0, 5, 150)
     before, after = scores + rng.normal(0, 3, 150), scores + rng.normal(0, 1.5, 150)
-    wanted = bootstrap((before, after, scores), lambda b, a, s: pearsonr(a, s)[0] - pearsonr(b, s)[0],
-                       paired=True, vectorized=False, n_resamples=2_000, method="percentile",
-                       rng=np.random.default_rng(1)).confidence_interval  # fmt: skip
+    wanted = bootstrap(
+        (before, after, scores),
+        lambda b, a, s: pearsonr(a, s)[0] - pearsonr(b, s)[0],
+        paired=True,
+        vectorized=False,
+        n_resamples=2_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
     assert recipe.interval(before, after, scores) == pytest.approx((wanted.low, wanted.high), abs=0.02)
 
 
@@ -78,8 +94,11 @@ def test_no_sentence_of_the_gold_half_is_held_out():
 
 def test_only_the_upper_two_layers_are_trained(lesson):
     bert = lesson["raw_bert"]().transformers_model
-    moving = {name.split(".")[2] for name, p in bert.named_parameters()
-              if p.requires_grad and "encoder.layer" in name}  # fmt: skip
+    moving = {
+        name.split(".")[2]
+        for name, p in bert.named_parameters()
+        if p.requires_grad and "encoder.layer" in name
+    }
     last = len(bert.encoder.layer)
     assert moving == {str(last - 2), str(last - 1)}
     assert not any(p.requires_grad for p in bert.embeddings.parameters())
@@ -108,8 +127,12 @@ def test_the_noise_deletes_six_words_in_ten_and_keeps_the_order(lesson, recipe):
 
 
 def test_the_table_has_three_seeds_of_every_objective(table, recipe):
-    wanted = {(name, seed, recipe.BATCH * steps) for name in recipe.OBJECTIVES for seed in (0, 1, 2)
-              for steps in recipe.SIZES.get(name, [recipe.STEPS])}  # fmt: skip
+    wanted = {
+        (name, seed, recipe.BATCH * steps)
+        for name in recipe.OBJECTIVES
+        for seed in (0, 1, 2)
+        for steps in recipe.SIZES.get(name, [recipe.STEPS])
+    }
     assert set(table[recipe.KEYS].itertuples(index=False, name=None)) == wanted
     assert table["STS before"].nunique() == 1
 
@@ -123,8 +146,10 @@ def test_what_the_prose_says_of_the_table(table):
     longest = table[(table["objective"] == "softmax") & (table["examples"] == softmax.index[-1])]
     assert (longest["STS after"] < begin - 0.02).all(), "below, in each of the three seeds"
     assert softmax.max() < begin + 0.015, "next to nothing"
-    augmented, cosine = (table[(table["objective"] == n) & (table["examples"] == 1024)]["STS after"].to_numpy()
-                         for n in ("Augmented SBERT", "cosine"))  # fmt: skip
+    augmented, cosine = (
+        table[(table["objective"] == n) & (table["examples"] == 1024)]["STS after"].to_numpy()
+        for n in ("Augmented SBERT", "cosine")
+    )
     assert (augmented < cosine).all(), "silver labels bring no gain on top of the gold"
     at_budget = mean.xs(1024, level="examples")
     near = at_budget["entailment nearer"].sort_values()
@@ -135,15 +160,21 @@ def test_what_the_prose_says_of_the_table(table):
 
 def test_contradictions_share_more_words_with_the_premise():
     words = data.nli()[500:].map(lambda text: set(text.lower().strip(".").split()))
-    shared = {kind: np.mean([len(a & b) / len(b) for a, b in zip(words["premise"], words[kind], strict=True)])
-              for kind in ("entailment", "contradiction")}  # fmt: skip
+    shared = {
+        kind: np.mean([len(a & b) / len(b) for a, b in zip(words["premise"], words[kind], strict=True)])
+        for kind in ("entailment", "contradiction")
+    }
     assert shared["contradiction"] > shared["entailment"] + 0.03, shared
 
 
 def test_one_row_of_the_table_computed_again(table, recipe):
     """The first eight steps of multiple negatives: Pearson to one in a hundred."""
-    found = recipe.run("multiple negatives", 0, data.nli(), data.sts(data.SHARED / "sts_sample.tsv"), steps=[8])
-    row = table[(table["objective"] == "multiple negatives") & (table["seed"] == 0) & (table["examples"] == 256)]
+    found = recipe.run(
+        "multiple negatives", 0, data.nli(), data.sts(data.SHARED / "sts_sample.tsv"), steps=[8]
+    )
+    row = table[
+        (table["objective"] == "multiple negatives") & (table["seed"] == 0) & (table["examples"] == 256)
+    ]
     for name in ("STS before", "STS after", "entailment nearer"):
         assert float(found[0][name]) == pytest.approx(row[name].item(), abs=0.02), name
 
@@ -183,8 +214,11 @@ def test_likely_mistakes_are_told(capsys):
 
     lesson10.multiple_negatives(without_hard_ones)
     lesson10.features(lambda u, v: torch.cat([u, v, u - v], dim=1))
-    lesson10.cosent(lambda c, s: torch.logsumexp(
-        torch.cat([torch.zeros(1), (20 * (c[None] - c[:, None]))[s[:, None] >= s[None]]]), dim=0))  # fmt: skip
+    lesson10.cosent(
+        lambda c, s: torch.logsumexp(
+            torch.cat([torch.zeros(1), (20 * (c[None] - c[:, None]))[s[:, None] >= s[None]]]), dim=0
+        )
+    )
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 3 and all(line.startswith("Not yet: ") for line in said), said
 
@@ -199,7 +233,9 @@ def test_the_table_of_horses():
     for kind, column in texts.items():
         for text in column:
             assert not any(word in text.lower() for word in ("horse", "zebra", "stallion")), text
-            marked = any(word in text.lower() for word in ("stripe", "band", "line after dark line", "bars of"))
+            marked = any(
+                word in text.lower() for word in ("stripe", "band", "line after dark line", "bars of")
+            )
             assert marked == (kind == "zebra"), text
     lengths = texts.map(lambda text: len(text.split())).mean()
     assert lengths.max() - lengths.min() < 3.5, "length tells little"

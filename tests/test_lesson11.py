@@ -19,14 +19,32 @@ pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor"
 
 LESSON = books.NOTEBOOKS / "11_evaluating_embeddings.ipynb"
 SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
-KINDS = ["STS", "Retrieval", "Reranking", "Classification", "Clustering", "PairClassification",
-         "BitextMining", "Summarization"]  # fmt: skip
+KINDS = [
+    "STS",
+    "Retrieval",
+    "Reranking",
+    "Classification",
+    "Clustering",
+    "PairClassification",
+    "BitextMining",
+    "Summarization",
+]
 
 
 @pytest.fixture(scope="module")
 def space():
-    return books.definitions(LESSON, "ndcg", "named", "FromTexts", "random_vectors", "CourseSTS", "mean",
-                             "spearman", "draws", "compare")  # fmt: skip
+    return books.definitions(
+        LESSON,
+        "ndcg",
+        "named",
+        "FromTexts",
+        "random_vectors",
+        "CourseSTS",
+        "mean",
+        "spearman",
+        "draws",
+        "compare",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +84,12 @@ def test_ndcg_is_that_of_both_libraries(space, k):
 
 
 def test_ndcg_of_documents_missed_ungraded_or_tied(space):
-    runs = [({"a": 0.5, "z": 0.9}, {"a": 1, "b": 3}), ({"a": 0.5, "b": 0.5, "c": 0.5}, {"a": 2, "c": 1}),
-            ({"z": 1.0}, {"a": 1}), ({}, {"a": 1})]  # fmt: skip
+    runs = [
+        ({"a": 0.5, "z": 0.9}, {"a": 1, "b": 3}),
+        ({"a": 0.5, "b": 0.5, "c": 0.5}, {"a": 2, "c": 1}),
+        ({"z": 1.0}, {"a": 1}),
+        ({}, {"a": 1}),
+    ]
     for run, grades in runs:
         trec = pytrec_eval.RelevanceEvaluator({"q": grades}, {"ndcg_cut.10"}).evaluate({"q": run})
         assert space["ndcg"](run, grades) == pytest.approx(trec["q"]["ndcg_cut_10"] if run else 0)
@@ -110,8 +132,9 @@ def test_the_cache_mixes_up_models_of_one_name(space, tmp_path):
     letters = lambda texts: np.array([[len(t), t.count("e"), t.count(" ")] for t in texts], "f")
 
     def score(name, function):
-        found = mteb.evaluate(space["FromTexts"](name, function), space["CourseSTS"](), cache=cache,
-                              show_progress_bar=False)  # fmt: skip
+        found = mteb.evaluate(
+            space["FromTexts"](name, function), space["CourseSTS"](), cache=cache, show_progress_bar=False
+        )
         return found.task_results[0].get_score()
 
     first = score("a/model", letters)
@@ -160,10 +183,26 @@ def test_every_item_scores_as_mteb_does(evaluated):
 
 
 def test_main_scores_are_as_the_table_says(space):
-    wanted = dict(zip(KINDS, ["cosine_spearman", "ndcg_at_10", "map_at_1000", "accuracy", "v_measure",
-                              "cosine_ap", "accuracy", "cosine_spearman"], strict=True))  # fmt: skip
+    wanted = dict(
+        zip(
+            KINDS,
+            [
+                "cosine_spearman",
+                "ndcg_at_10",
+                "map_at_1000",
+                "accuracy",
+                "v_measure",
+                "cosine_ap",
+                "accuracy",
+                "cosine_spearman",
+            ],
+            strict=True,
+        )
+    )
     assert {c.metadata.type: c.metadata.main_score for c in (space["CourseSTS"], *tasks.ALL)} == wanted
-    assert tasks.CourseClassification.samples_per_label == 8 and tasks.CourseClassification.n_experiments == 10
+    assert (
+        tasks.CourseClassification.samples_per_label == 8 and tasks.CourseClassification.n_experiments == 10
+    )
 
 
 def test_a_reranking_task_holds_the_right_answer_and_tells_nothing_by_its_order():
@@ -247,8 +286,15 @@ def test_draws_are_scipys_and_paired(space):
     values = right + draw.normal(size=80)
     space["statistic"] = {"STS": space["spearman"], "Retrieval": space["mean"]}
     ours = np.percentile(space["draws"]("STS", right, values), [2.5, 97.5])
-    theirs = bootstrap((right, values), lambda a, b: spearmanr(a, b).statistic, paired=True, vectorized=False,
-                       n_resamples=1000, method="percentile", rng=0).confidence_interval  # fmt: skip
+    theirs = bootstrap(
+        (right, values),
+        lambda a, b: spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
     assert np.allclose(ours, theirs, atol=0.04)
     a, b = (space["draws"]("Retrieval", right, x) for x in (values, values - 0.1))
     assert np.allclose(a - b, 0.1)
@@ -294,13 +340,19 @@ def test_the_checks_explain_wrong_answers(capsys):
         return np.percentile(first[a].mean(axis=1) - second[b].mean(axis=1), [2.5, 97.5])
 
     wrong = {
-        "recall": [lambda run, g, k: len(set(order(run)[:k]) & set(g)) / len(g),
-                   lambda run, g, k: len({d for d in order(run)[:k] if g.get(d)}) / k],
-        "reciprocal_rank": [lambda run, g: next((1 / i for i, d in enumerate(run, 1) if g.get(d)), 0),
-                            lambda run, g: next(1 / i for i, d in enumerate(order(run), 1) if g.get(d))],
-        "average_precision": [lambda run, g: next((1 / i for i, d in enumerate(order(run), 1) if g.get(d)), 0)],
+        "recall": [
+            lambda run, g, k: len(set(order(run)[:k]) & set(g)) / len(g),
+            lambda run, g, k: len({d for d in order(run)[:k] if g.get(d)}) / k,
+        ],
+        "reciprocal_rank": [
+            lambda run, g: next((1 / i for i, d in enumerate(run, 1) if g.get(d)), 0),
+            lambda run, g: next(1 / i for i, d in enumerate(order(run), 1) if g.get(d)),
+        ],
+        "average_precision": [
+            lambda run, g: next((1 / i for i, d in enumerate(order(run), 1) if g.get(d)), 0)
+        ],
         "interval": [unpaired, lambda a, b: (0, 0), lambda a, b: a - b],
-    }  # fmt: skip
+    }
     for name, functions in wrong.items():
         for function in functions:
             getattr(lesson11, name)(function)

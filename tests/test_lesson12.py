@@ -103,9 +103,7 @@ def test_a_search_with_a_long_list_is_exact_and_one_of_length_one_is_the_walk(to
 
 def test_a_larger_ef_finds_more_and_compares_more():
     text = "".join(
-        books.text(c)
-        for c in books.code(books.read(LESSON))
-        if "for ef in (1, 2, 4, 8)" in c.source
+        books.text(c) for c in books.code(books.read(LESSON)) if "for ef in (1, 2, 4, 8)" in c.source
     )
     lines = re.findall(r"ef \d: nearest found for (\d+)%, (\d+) points", text)
     shares, compared = ([int(x) for x in column] for column in zip(*lines, strict=True))
@@ -117,16 +115,23 @@ def test_a_larger_ef_finds_more_and_compares_more():
 
 
 def test_more_cells_do_not_bring_back_what_codes_left_out():
-    lines = {n: [float(x) for x in re.findall(r": (\d\.\d+)", rest)]
-             for n, rest in re.findall(r"(IVF(?:-PQ)?) +(nprobe.*)", printed("ivf"))}  # fmt: skip
+    lines = {
+        n: [float(x) for x in re.findall(r": (\d\.\d+)", rest)]
+        for n, rest in re.findall(r"(IVF(?:-PQ)?) +(nprobe.*)", printed("ivf"))
+    }
     assert lines["IVF"][-1] > 0.95 and lines["IVF-PQ"][-1] < 0.8
     assert lines["IVF-PQ"][-1] - lines["IVF-PQ"][-2] < 0.03
 
 
 def test_made_vectors_are_like_real_ones_and_random_ones_are_not():
     text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
-    found = {k: (float(r), int(m)) for k, r, m in re.findall(
-        r"(real words|made from them|random numbers) +nearest neighbour at (\S+), intrinsic dimension (\d+)", text)}  # fmt: skip
+    found = {
+        k: (float(r), int(m))
+        for k, r, m in re.findall(
+            r"(real words|made from them|random numbers) +nearest neighbour at (\S+), intrinsic dimension (\d+)",
+            text,
+        )
+    }
     real, made, random = (found[k] for k in ("real words", "made from them", "random numbers"))
     assert abs(real[0] - made[0]) < 0.05 and abs(real[1] - made[1]) <= 3
     assert random[0] > real[0] + 0.1 and random[1] > 1.8 * real[1]
@@ -135,9 +140,7 @@ def test_made_vectors_are_like_real_ones_and_random_ones_are_not():
 
 
 def test_exact_search_grows_fastest_and_a_fixed_setting_slowest():
-    exact, equal, fixed = (
-        float(a) for a in re.findall(r"time grows as n\^(\S+);", printed("growth"))
-    )
+    exact, equal, fixed = (float(a) for a in re.findall(r"time grows as n\^(\S+);", printed("growth")))
     assert exact > equal + 0.2 and equal > fixed + 0.1
     shares = [float(x) for x in re.findall(r"efSearch 40 has recall (\S+)", printed("growth"))]
     assert shares[0] - shares[-1] > 0.08
@@ -146,8 +149,10 @@ def test_exact_search_grows_fastest_and_a_fixed_setting_slowest():
 
 
 def test_a_filter_inside_the_walk_fails_later_than_one_after_it():
-    rows = {name: [float(x) for x in values.split()]
-            for name, values in re.findall(r"^(\S.*?)  +((?:[\d.]+ *){4})$", printed("filter"), re.M)}  # fmt: skip
+    rows = {
+        name: [float(x) for x in values.split()]
+        for name, values in re.findall(r"^(\S.*?)  +((?:[\d.]+ *){4})$", printed("filter"), re.M)
+    }
     assert len(rows) == 6
     for fetched in (100, 1000):
         after, inside = rows[f"after it, {fetched} fetched"], rows[f"inside, efSearch {fetched}"]
@@ -157,9 +162,7 @@ def test_a_filter_inside_the_walk_fails_later_than_one_after_it():
 
 def test_formulas_weigh_what_faiss_writes():
     text = "".join(
-        books.text(c)
-        for c in books.code(books.read(LESSON))
-        if "weights = pd.DataFrame" in c.source
+        books.text(c) for c in books.code(books.read(LESSON)) if "weights = pd.DataFrame" in c.source
     )
     rows = re.findall(r"(\S+) +(\d+) +(\d+)\n?", text)
     assert [name for name, *_ in rows] == ["flat", "HNSW", "IVF", "IVF-PQ"]
@@ -176,9 +179,7 @@ def test_a_filter_by_numpy_is_the_selector_of_faiss():
     allowed = np.arange(0, 2_000, 5)
     truth = allowed[faiss.knn(q, x[allowed], 10, metric=faiss.METRIC_INNER_PRODUCT)[1]]
     assert (space["only"](q, allowed) == truth).all()
-    share = lambda found: np.mean(
-        [len(set(f) & set(t)) / 10 for f, t in zip(found, truth, strict=True)]
-    )
+    share = lambda found: np.mean([len(set(f) & set(t)) / 10 for f, t in zip(found, truth, strict=True)])
     assert share(space["after"](q, allowed, 2_000)) > 0.97
     assert share(space["after"](q, allowed, 10)) < 0.5
     assert share(space["inside"](q, allowed, 1_000)) > 0.97
@@ -221,19 +222,13 @@ def test_the_table_holds_a_million_within_the_limits():
     good = index[(index["recall@10"] >= 0.98) & (index["median ms"] < 1)]
     assert len(good) and (good["build seconds"] <= 120).all()
     exact = million[million["index"] == "Flat"]
-    assert (
-        exact["recall@10"].item() == 1 and exact["median ms"].item() > 10 * good["median ms"].min()
-    )
+    assert exact["recall@10"].item() == 1 and exact["median ms"].item() > 10 * good["median ms"].min()
 
 
 def test_one_row_of_the_table_recomputed():
     """What the lesson's saved output recomputed agrees with the committed table."""
-    rows = re.findall(
-        r"setting (nprobe=\d+ k_factor=\d+) .*?recall@10 (\S+)", printed("recomputed")
-    )
-    small = TABLE[(TABLE["number"] == 20_000) & (TABLE["index"] != "Flat")].set_index("setting")[
-        "recall@10"
-    ]
+    rows = re.findall(r"setting (nprobe=\d+ k_factor=\d+) .*?recall@10 (\S+)", printed("recomputed"))
+    small = TABLE[(TABLE["number"] == 20_000) & (TABLE["index"] != "Flat")].set_index("setting")["recall@10"]
     assert len(rows) == len(small) == 4
     for setting, share in rows:
         assert float(share) == pytest.approx(small[setting], abs=0.01)
@@ -254,9 +249,7 @@ def test_the_recipe_measures_what_is_there(monkeypatch):
     assert space["size"](index) == len(faiss.serialize_index(index))
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--number", "10"], ["--dimensions", "385"], ["--dimensions", "6"]]
-)
+@pytest.mark.parametrize("wrong", [["--number", "10"], ["--dimensions", "385"], ["--dimensions", "6"]])
 def test_the_recipe_refuses_what_it_cannot_make(wrong):
     run = subprocess.run([sys.executable, RECIPE, *wrong], capture_output=True, text=True)
     assert run.returncode == 2 and "at least 1,000 vectors, of 4 to 384 dimensions" in run.stderr

@@ -23,8 +23,23 @@ TABLE = books.ROOT / "models" / "recipes" / "docs_retrieval.tsv"
 @pytest.fixture(scope="module")
 def space():
     return books.definitions(
-        LESSON, "cut", "whole", "title", "make_passages", "checked", "interval", "best_first", "rrf",
-        "weighted", "blend", "mmr", "make_prompt", "ask_model", "errors", "beyond")  # fmt: skip
+        LESSON,
+        "cut",
+        "whole",
+        "title",
+        "make_passages",
+        "checked",
+        "interval",
+        "best_first",
+        "rrf",
+        "weighted",
+        "blend",
+        "mmr",
+        "make_prompt",
+        "ask_model",
+        "errors",
+        "beyond",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +150,10 @@ def test_ingest_adds_what_is_missing_and_nothing_twice(tmp_path):
     space = books.definitions(LESSON, "missing_from", "ingest")
     space["docs_passages"] = docs_passages
     space["embed"] = lambda texts: np.ones((len(texts), 384), dtype="f")
-    schema = pa.schema([(name, pa.string()) for name in ("id", "library", "kind", "object")]
-                       + [("chunk", pa.int32()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), 384))])
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("id", "library", "kind", "object")]
+        + [("chunk", pa.int32()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), 384))]
+    )
     table = lancedb.connect(tmp_path).create_table("passages", schema=schema)
     rows = docs_passages.table()[:50].assign(id=[f"id{i}" for i in range(50)])
     assert space["ingest"](table, rows[:30], batch=8) == 30
@@ -167,8 +184,10 @@ def test_rrf_is_lancedbs(space):
 
     first, second = lists()
     number = {name: i for i, name in enumerate(first.index)}
-    tables = [pa.table({"_rowid": pa.array([number[n] for n in x.index], pa.uint64()), "name": list(x.index)})
-              for x in (first, second)]
+    tables = [
+        pa.table({"_rowid": pa.array([number[n] for n in x.index], pa.uint64()), "name": list(x.index)})
+        for x in (first, second)
+    ]
     theirs = RRFReranker(K=60).rerank_hybrid("", *tables).to_pandas().set_index("name")["_relevance_score"]
     ours = space["rrf"](first, second)["score"]
     assert ours.index.is_unique
@@ -339,7 +358,9 @@ def test_the_prompt_goes_to_the_readers_address(space, server, monkeypatch):
     assert body["messages"] == [{"role": "user", "content": "a prompt"}]
 
 
-@pytest.mark.parametrize(("status", "reply"), [(500, {}), (200, {}), (200, {"choices": []}), (404, {"error": "no"})])
+@pytest.mark.parametrize(
+    ("status", "reply"), [(500, {}), (200, {}), (200, {"choices": []}), (404, {"error": "no"})]
+)
 def test_a_model_that_does_not_answer_is_said_in_a_sentence(space, server, monkeypatch, status, reply):
     server.status, server.reply = status, reply
     monkeypatch.setenv("COURSE_LLM_URL", f"http://127.0.0.1:{server.server_port}/v1")
@@ -382,10 +403,18 @@ WRONG = [
     ("pack", lambda s, n: [" ".join(s)], "a sentence too many"),
     ("pack", lambda s, n: list(s), "three short sentences"),
     ("pack", lambda s, n: docs_passages.cut(" ".join(s), n, 0), "longer than the size"),
-    ("standard", lambda a, b, w: {i: w * a.get(i, 0) + (1 - w) * b.get(i, 0) for i in a | b}, "the same two ids"),
+    (
+        "standard",
+        lambda a, b, w: {i: w * a.get(i, 0) + (1 - w) * b.get(i, 0) for i in a | b},
+        "the same two ids",
+    ),
     ("standard", lambda a, b, w: 3, "cannot be compared"),
     ("cheapest", lambda i, o, c: float(np.median(i)), "two clouds that lie apart"),
-    ("cheapest", lambda i, o, c: min(np.r_[i, o], key=lambda t: (i < t).mean() + (o >= t).mean()), "ten times"),
+    (
+        "cheapest",
+        lambda i, o, c: min(np.r_[i, o], key=lambda t: (i < t).mean() + (o >= t).mean()),
+        "ten times",
+    ),
     ("cheapest", lambda i, o, c: [][0], "IndexError"),
 ]
 
@@ -409,12 +438,18 @@ def test_an_empty_answer_is_told_what_it_should_give(capsys, name):
 HEAD = "question_id\tquestion\tobject\tgrade\tnote\n"
 
 
-@pytest.mark.parametrize(("rows", "says"), [
-    ("q1\tHow?\tnumpy.mean\t3\t\n", "row 2: grade is '3'; it must be 0, 1 or 2"),
-    ("q1\tHow?\tnumpy.mean\t2\t\nq1\tWhy?\tnumpy.sum\t0\t\n", "row 3: question_id 'q1' stands for another"),
-    ("q1\tHow?\tnumpy.mean\t2\t\nq1\tHow?\tnumpy.mean\t1\t\n", "row 3: 'numpy.mean' is judged twice"),
-    ("q1\tHow?\t\t2\t\n", "column 'object' is empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("q1\tHow?\tnumpy.mean\t3\t\n", "row 2: grade is '3'; it must be 0, 1 or 2"),
+        (
+            "q1\tHow?\tnumpy.mean\t2\t\nq1\tWhy?\tnumpy.sum\t0\t\n",
+            "row 3: question_id 'q1' stands for another",
+        ),
+        ("q1\tHow?\tnumpy.mean\t2\t\nq1\tHow?\tnumpy.mean\t1\t\n", "row 3: 'numpy.mean' is judged twice"),
+        ("q1\tHow?\t\t2\t\n", "column 'object' is empty"),
+    ],
+)
 def test_a_bad_table_of_questions_is_said_in_a_sentence(tmp_path, rows, says):
     (tmp_path / "mine.tsv").write_text(HEAD + rows)
     with pytest.raises(ValueError, match=re.escape(says)) as e:
@@ -423,7 +458,9 @@ def test_a_bad_table_of_questions_is_said_in_a_sentence(tmp_path, rows, says):
 
 
 def test_a_good_table_of_questions_is_read(tmp_path):
-    (tmp_path / "mine.tsv").write_text(HEAD + "q1\tHow?\tnumpy.mean\t2\tits first line\nq1\tHow?\tnumpy.sum\t0\t\n")
+    (tmp_path / "mine.tsv").write_text(
+        HEAD + "q1\tHow?\tnumpy.mean\t2\tits first line\nq1\tHow?\tnumpy.sum\t0\t\n"
+    )
     found = data.docs_questions(tmp_path / "mine.tsv")
     assert list(found) == ["question_id", "question", "object", "grade"]
     assert found["grade"].tolist() == [2, 0]

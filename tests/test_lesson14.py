@@ -41,7 +41,9 @@ def test_encode_is_the_helpers_and_the_librarys():
     folder = models.path(MINILM, quiet=True)
     wanted = SentenceTransformer(str(folder), device="cpu").encode(texts, convert_to_tensor=True)
     assert torch.allclose(space["encode"](texts, folder), wanted, atol=1e-5)
-    assert torch.allclose(space["encode"](texts, folder), zoo.load("MiniLM", quiet=True).encode_queries(texts), atol=1e-5)
+    assert torch.allclose(
+        space["encode"](texts, folder), zoo.load("MiniLM", quiet=True).encode_queries(texts), atol=1e-5
+    )
     prefixed = space["encode"](texts, folder, before="query: ")
     assert torch.allclose(prefixed, space["encode"](["query: " + t for t in texts], folder), atol=1e-5)
     assert not torch.allclose(prefixed, wanted, atol=1e-2)
@@ -73,7 +75,11 @@ def test_maxsim_is_the_librarys():
     for tokens in ((3, 5), (1, 1), (32, 20)):
         q, p = table(tokens[0], 1), table(tokens[1], 2)
         assert mine(q, p).item() == pytest.approx(maxsim([q], [p]).item(), abs=1e-4)
-    for q, p in ((torch.ones(3), torch.ones(2, 3)), (torch.ones(2, 4), torch.ones(2, 3)), (torch.ones(0, 3), torch.ones(2, 3))):
+    for q, p in (
+        (torch.ones(3), torch.ones(2, 3)),
+        (torch.ones(2, 4), torch.ones(2, 3)),
+        (torch.ones(0, 3), torch.ones(2, 3)),
+    ):
         with pytest.raises(ValueError, match="two tables of token vectors with as many columns"):
             mine(q, p)
 

@@ -34,13 +34,21 @@ def alone(texts):
 
 
 def run(*command, cwd=ROOT, **environment):
-    return subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment)  # fmt: skip
+    return subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment,
+    )
 
 
 def test_two_processes_give_the_vectors_of_one(alone, table, tmp_path):
     """The page's own file, on a table in the reader's folder."""
-    source = next(c for c in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "start_multi_process_pool" in c)
+    source = next(
+        c for c in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "start_multi_process_pool" in c
+    )
     (tmp_path / "embed.py").write_text(source.replace("chunk_size=1000", "chunk_size=16"))
     done = run(sys.executable, "embed.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -56,8 +64,9 @@ def ray_files():
 
 @pytest.fixture
 def table(texts, tmp_path):
-    rows = pd.DataFrame({"id": [f"answer-{i}" for i in range(64)], "text": texts,
-                         "kind": ["ab"[i % 2] for i in range(64)]})  # fmt: skip
+    rows = pd.DataFrame(
+        {"id": [f"answer-{i}" for i in range(64)], "text": texts, "kind": ["ab"[i % 2] for i in range(64)]}
+    )
     rows.to_csv(tmp_path / "my_passages.tsv", sep="\t", index=False, quoting=3)
     return rows
 
@@ -70,8 +79,17 @@ def test_two_ray_workers_go_on_where_the_store_ends(alone, table, tmp_path, ray_
 
     db = lancedb.connect(tmp_path / "store")
     ingest_with_ray.write(db, "passages", table[:40].assign(kind="there"), alone[:40])
-    command = [*SCRIPT, "--passages", tmp_path / "my_passages.tsv", "--store", tmp_path / "store",
-               "--workers", "2", "--batch", "8"]  # fmt: skip
+    command = [
+        *SCRIPT,
+        "--passages",
+        tmp_path / "my_passages.tsv",
+        "--store",
+        tmp_path / "store",
+        "--workers",
+        "2",
+        "--batch",
+        "8",
+    ]
     done = run(*command, RAY_TMPDIR=ray_files)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "64 passages, 40 of them in the store already" in done.stdout
@@ -91,18 +109,27 @@ def test_without_ray_the_script_says_how_to_get_it(table, tmp_path):
     hidden = tmp_path / "hidden" / "ray"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError('not here')")
-    done = run(*SCRIPT, "--passages", tmp_path / "my_passages.tsv", "--store", tmp_path / "store",
-               PYTHONPATH=os.pathsep.join([str(hidden.parent), str(ROOT)]))  # fmt: skip
+    done = run(
+        *SCRIPT,
+        "--passages",
+        tmp_path / "my_passages.tsv",
+        "--store",
+        tmp_path / "store",
+        PYTHONPATH=os.pathsep.join([str(hidden.parent), str(ROOT)]),
+    )
     assert done.returncode == 1 and not done.stdout
     assert done.stderr == 'This script needs Ray, which comes with:  pip install -e ".[cluster]"\n'
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("text, said", [
-    ("number\ttext\n1\ta\n", "no column 'id'; it has number, text"),
-    ("id\ttext\n1\ta\n1\tb\n", "the id '1' stands in more than one row"),
-    ("id\ttext\tvector\n1\ta\t0\n", "the column 'vector' is what this script makes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("number\ttext\n1\ta\n", "no column 'id'; it has number, text"),
+        ("id\ttext\n1\ta\n1\tb\n", "the id '1' stands in more than one row"),
+        ("id\ttext\tvector\n1\ta\t0\n", "the column 'vector' is what this script makes"),
+    ],
+)
 def test_a_table_that_cannot_be_used(text, said, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import ingest_with_ray

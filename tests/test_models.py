@@ -91,21 +91,29 @@ def test_unknown_name_and_unknown_mode(monkeypatch):
 
 
 def command(*arguments, **env):
-    return subprocess.run([sys.executable, "-m", "helpers.models", *arguments], text=True,
-                          capture_output=True, env=os.environ | env, cwd=ROOT)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "helpers.models", *arguments],
+        text=True,
+        capture_output=True,
+        env=os.environ | env,
+        cwd=ROOT,
+    )
 
 
 def test_original_without_one_names_the_command_and_loads_no_library(tmp_path):
-    code = (f"import sys; from helpers import models\ntry:\n    models.path({GLOVE!r})\n"
-            "except FileNotFoundError as e: print(e)\n"
-            "print(sorted({'torch', 'transformers', 'gensim', 'httpx'} & set(sys.modules)))")  # fmt: skip
+    code = (
+        f"import sys; from helpers import models\ntry:\n    models.path({GLOVE!r})\n"
+        "except FileNotFoundError as e: print(e)\n"
+        "print(sorted({'torch', 'transformers', 'gensim', 'httpx'} & set(sys.modules)))"
+    )
     env = {
         "COURSE_MODELS": "original",
         "COURSE_MODELS_DIR": str(tmp_path),
         "HF_HOME": str(tmp_path),
     }
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True,
-                          env=os.environ | env, cwd=ROOT)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], text=True, capture_output=True, env=os.environ | env, cwd=ROOT
+    )
     message, loaded = done.stdout.splitlines()
     assert f"python -m helpers.models download {GLOVE}" in message and loaded == "[]"
 

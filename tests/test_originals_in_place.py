@@ -36,8 +36,7 @@ def tiny_bert(folder, name="bert-base-uncased"):
     from transformers import BertConfig, BertForPreTraining
 
     torch.manual_seed(0)
-    config = BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
-                        intermediate_size=96)  # fmt: skip
+    config = BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96)
     place = folder / name
     BertForPreTraining(config).save_pretrained(place)
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -59,8 +58,9 @@ def tiny_cross_encoder(folder, name="cross-encoder/ms-marco-MiniLM-L-6-v2"):
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    config = BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
-                        intermediate_size=96, num_labels=1)  # fmt: skip
+    config = BertConfig(
+        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, num_labels=1
+    )
     place = folder / name
     BertForSequenceClassification(config).save_pretrained(place)
     minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
@@ -79,8 +79,7 @@ def tiny_dpr(folder):
     minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
     for tower, model in (("question", DPRQuestionEncoder), ("ctx", DPRContextEncoder)):
         torch.manual_seed(0)
-        config = DPRConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
-                           intermediate_size=96)  # fmt: skip
+        config = DPRConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96)
         place = folder / f"facebook/dpr-{tower}_encoder-multiset-base"
         model(config).save_pretrained(place)
         bert = f"{tower}_encoder.bert_model"

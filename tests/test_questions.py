@@ -198,10 +198,25 @@ def test_what_colbert_reads():
     tokenizer = AutoTokenizer.from_pretrained(models.path(colbert.MINILM, quiet=True))
     ids, attention, counted = colbert.coded(tokenizer, ["who?", "when was it?"], "[unused0]", 8, fill=True)
     assert tokenizer.convert_ids_to_tokens(ids[0]) == [
-        "[CLS]", "[unused0]", "who", "?", "[SEP]", "[MASK]", "[MASK]", "[MASK]"]  # fmt: skip
+        "[CLS]",
+        "[unused0]",
+        "who",
+        "?",
+        "[SEP]",
+        "[MASK]",
+        "[MASK]",
+        "[MASK]",
+    ]
     assert attention.sum(1).tolist() == [5, 7] and bool(counted.all())
     ids, attention, counted = colbert.coded(tokenizer, ["in May (1815).", "no"], "[unused1]", 96)
-    assert tokenizer.convert_ids_to_tokens(ids[0][counted[0]]) == ["[CLS]", "[unused1]", "in", "may", "1815", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(ids[0][counted[0]]) == [
+        "[CLS]",
+        "[unused1]",
+        "in",
+        "may",
+        "1815",
+        "[SEP]",
+    ]
     assert counted[1].sum() == attention[1].sum() == 4
     assert colbert.coded(tokenizer, ["a " * 200], "[unused1]", 96)[0].shape == (1, 96)
 

@@ -40,8 +40,12 @@ def low_rank(base, folder, **options):
 
 def test_two_notebooks_at_once_make_one_folder(empty_cache):
     code = f"from helpers import models; print(models.path({BERT!r}, quiet=True))"
-    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE,
-                             text=True, env=os.environ) for _ in range(2)]  # fmt: skip
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
+        )
+        for _ in range(2)
+    ]
     said = {p.communicate()[0] for p in both}
     assert len(said) == 1 and all(p.returncode == 0 for p in both)
     folders = [f for f in (empty_cache / "models").iterdir() if f.is_dir()]
@@ -148,6 +152,10 @@ def test_colbert_is_the_adapter_merged_and_opens_as_its_authors_save_it(empty_ca
 
 def test_the_shipped_colbert_is_small():
     files = list((models.BUNDLED / COLBERT).iterdir())
-    assert {f.name for f in files} == {"adapter_config.json", "adapter_model.safetensors",
-                                       "artifact.metadata", "linear.safetensors"}  # fmt: skip
+    assert {f.name for f in files} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "artifact.metadata",
+        "linear.safetensors",
+    }
     assert sum(f.stat().st_size for f in files) < 4e6

@@ -150,7 +150,9 @@ def many(tmp_path_factory):
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 384)
     rows = pa.table({"id": np.arange(20_000), "vector": column, "share": share, "kind": kind})
     table = lancedb.connect(tmp_path_factory.mktemp("many")).create_table("many", rows)
-    table.create_index("vector", config=HnswSq(distance_type="cosine", num_partitions=1, m=16, ef_construction=100))
+    table.create_index(
+        "vector", config=HnswSq(distance_type="cosine", num_partitions=1, m=16, ef_construction=100)
+    )
     table.create_index("share", config=BTree())
     return table, vectors, queries, share, kind
 
@@ -201,7 +203,9 @@ TEXTS = [
 def texts(tmp_path):
     vectors = np.eye(6, 8, dtype=np.float32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 8)
-    table = lancedb.connect(tmp_path).create_table("texts", pa.table({"id": range(6), "text": TEXTS, "vector": column}))
+    table = lancedb.connect(tmp_path).create_table(
+        "texts", pa.table({"id": range(6), "text": TEXTS, "vector": column})
+    )
     table.create_index("text", config=FTS(stem=False, remove_stop_words=False))
     return table
 
@@ -241,12 +245,22 @@ def test_full_text_search_with_a_filter_and_new_rows(texts, tmp_path):
 def test_hybrid_search_is_reciprocal_rank_fusion(texts):
     """The store's own fusion against 1 / (60 + rank) over its two lists."""
     question, vector = "kettle stove", np.array([0.1, 0.2, 0.3, 0.9, 0.8, 0.7, 0, 0], dtype=np.float32)
-    lists = [texts.search(vector).limit(6).to_list(), texts.search(question, query_type="fts").limit(6).to_list()]
+    lists = [
+        texts.search(vector).limit(6).to_list(),
+        texts.search(question, query_type="fts").limit(6).to_list(),
+    ]
     fused = {}
     for found in lists:
         for rank, row in enumerate(found, 1):
             fused[row["id"]] = fused.get(row["id"], 0) + 1 / (60 + rank)
-    hybrid = texts.search(query_type="hybrid").vector(vector).text(question).rerank(RRFReranker()).limit(6).to_list()
+    hybrid = (
+        texts.search(query_type="hybrid")
+        .vector(vector)
+        .text(question)
+        .rerank(RRFReranker())
+        .limit(6)
+        .to_list()
+    )
     assert {row["id"]: row["_relevance_score"] for row in hybrid} == pytest.approx(fused, rel=0.02)
     order = sorted(fused, key=lambda i: -fused[i])
     assert [row["id"] for row in hybrid][:3] == order[:3]

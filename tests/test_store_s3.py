@@ -37,10 +37,15 @@ def bucket(server, monkeypatch):
     import boto3
 
     for name, value in {
-        "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "course",
-        "AWS_SECRET_ACCESS_KEY": "course", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-    }.items():  # fmt: skip
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "course",
+        "AWS_SECRET_ACCESS_KEY": "course",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }.items():
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket="course")
     yield "s3://course"
@@ -102,10 +107,17 @@ def test_the_store_cells_of_lesson_12_run_unchanged(bucket, monkeypatch, capsys)
     words = models.word_vectors("glove-wiki-gigaword-100", limit=20_500, quiet=True)
     unit, order = words.get_normed_vectors(), np.random.default_rng(0).permutation(20_500)
     space = definitions(LESSON, "recall") | {
-        "faiss": faiss, "np": np, "os": os, "subprocess": subprocess, "sys": sys, "time": time,
-        "rows": order, "queries": unit[order[:500]], "vectors": unit[order[500:]],
+        "faiss": faiss,
+        "np": np,
+        "os": os,
+        "subprocess": subprocess,
+        "sys": sys,
+        "time": time,
+        "rows": order,
+        "queries": unit[order[:500]],
+        "vectors": unit[order[500:]],
         "names": np.array(words.index_to_key)[order],
-    }  # fmt: skip
+    }
     sources = [c.source for c in code(read(LESSON))]
     first = next(i for i, s in enumerate(sources) if "COURSE_STORE" in s)
     last = next(i for i, s in enumerate(sources) if "child.kill()" in s)
@@ -137,14 +149,34 @@ def test_the_store_cells_of_lesson_13_run_unchanged(bucket, monkeypatch, capsys)
                 row += np.random.default_rng(zlib.crc32(word.encode())).normal(size=384)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    texts = [f"{library}.call{n}: how to get rid of {'rows' if n % 3 else 'columns'} that occur {n} times"
-             for n in range(100) for library in ("pandas", "gensim", "numpy")]  # fmt: skip
-    passages = pd.DataFrame({"id": [docs_passages.key(text) for text in texts],
-                             "library": [text.split(".")[0] for text in texts], "kind": "function",
-                             "object": [text.split(":")[0] for text in texts], "chunk": 0, "text": texts})  # fmt: skip
+    texts = [
+        f"{library}.call{n}: how to get rid of {'rows' if n % 3 else 'columns'} that occur {n} times"
+        for n in range(100)
+        for library in ("pandas", "gensim", "numpy")
+    ]
+    passages = pd.DataFrame(
+        {
+            "id": [docs_passages.key(text) for text in texts],
+            "library": [text.split(".")[0] for text in texts],
+            "kind": "function",
+            "object": [text.split(":")[0] for text in texts],
+            "chunk": 0,
+            "text": texts,
+        }
+    )
     monkeypatch.setenv("COURSE_STORE", f"{bucket}/lesson13")
-    space = {"tempfile": tempfile, "os": os, "lancedb": lancedb, "pa": pa, "np": np, "pd": pd,
-             "tqdm": tqdm, "docs_passages": docs_passages, "embed": embed, "passages": passages}  # fmt: skip
+    space = {
+        "tempfile": tempfile,
+        "os": os,
+        "lancedb": lancedb,
+        "pa": pa,
+        "np": np,
+        "pd": pd,
+        "tqdm": tqdm,
+        "docs_passages": docs_passages,
+        "embed": embed,
+        "passages": passages,
+    }
     sources = [c.source for c in code(read(NOTEBOOKS / "13_retrieve_and_rerank.ipynb"))]
     first = next(i for i, s in enumerate(sources) if "COURSE_STORE" in s)
     last = next(i for i, s in enumerate(sources) if s.startswith("where = "))

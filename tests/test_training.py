@@ -17,9 +17,14 @@ from torch.nn.functional import cosine_similarity
 from helpers import data, models, training
 
 SMALL = {"width": 32, "layers": 1, "heads": 2, "out": 16, "dropout": 0.0}
-TINY_BERT = {"hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2,
-             "intermediate_size": 16, "hidden_dropout_prob": 0.0,
-             "attention_probs_dropout_prob": 0.0}  # fmt: skip
+TINY_BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 
 
 def small():
@@ -105,8 +110,10 @@ def test_sparse_updates_touch_the_rows_in_use_only():
 def test_the_loss_is_lesson_fives_and_echoes_are_extra_columns():
     encoders = [e.eval() for e in pair()]
     rows = training.tokenise(PAIRS["question"]), training.tokenise(PAIRS["answer"])
-    q, a, e = (training.embed(encoder, PAIRS[name]) for encoder, name in
-               [(encoders[0], "question"), (encoders[1], "answer"), (encoders[1], "question")])  # fmt: skip
+    q, a, e = (
+        training.embed(encoder, PAIRS[name])
+        for encoder, name in [(encoders[0], "question"), (encoders[1], "answer"), (encoders[1], "question")]
+    )
     plain = training.batch_loss(*encoders, *rows)
     assert plain.item() == pytest.approx(training.contrastive_loss(q @ a.T).item(), rel=1e-4)
     echoes = training.batch_loss(*encoders, *rows, scale=20, echo=True)
@@ -140,7 +147,9 @@ def test_one_number_more_leaves_the_rest_alone():
     assert weights == {"form.weight", "form.bias"}
     before = {name: w.clone() for name, w in encoder.state_dict().items()}
     training.train(other, encoder, PAIRS, epochs=1, batch=16, lr=1e-2, scale=20, echo=True, progress=False)
-    assert all(torch.equal(w, before[name]) for name, w in encoder.state_dict().items()), "at the edge it stays"
+    assert all(torch.equal(w, before[name]) for name, w in encoder.state_dict().items()), (
+        "at the edge it stays"
+    )
     before = {name: w.clone() for name, w in other.state_dict().items()}
     training.train(encoder, other, PAIRS, epochs=1, batch=16, lr=1e-2, scale=20, echo=True, progress=False)
     changed = {name for name, w in other.state_dict().items() if not torch.equal(w, before[name])}
@@ -178,7 +187,9 @@ def test_a_bad_table_is_named_in_one_sentence_and_nothing_is_trained(tmp_path, t
 
 def test_someone_elses_table_trains(tmp_path):
     file = tmp_path / "mine.tsv"
-    file.write_text("id\tquestions\tanswers\n" + "".join(f"{i}\t{row}\n" for i, row in enumerate(GOOD.splitlines())))
+    file.write_text(
+        "id\tquestions\tanswers\n" + "".join(f"{i}\t{row}\n" for i, row in enumerate(GOOD.splitlines()))
+    )
     assert len(training.train(*pair(), file, epochs=1, batch=8, progress=False)) == 5
     frame = pd.DataFrame({"questions": ["a b"] * 8, "answers": ["c d"] * 8})
     assert len(training.train(*pair(), frame, epochs=1, batch=8, progress=False)) == 1
@@ -190,7 +201,9 @@ def test_nothing_held_out_is_trained_on():
     train, test = data.qa_pairs(part="train"), data.qa_pairs(part="test")
     assert len(train) == 700 and len(test) == 300
     for column in ("question", "answer"):
-        words = [{" ".join(training.tokenizer().tokenize(text)) for text in part[column]} for part in (train, test)]
+        words = [
+            {" ".join(training.tokenizer().tokenize(text)) for text in part[column]} for part in (train, test)
+        ]
         assert not words[0] & words[1]
 
 
@@ -307,8 +320,16 @@ def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, mo
 # --- bfloat16 ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("has, pays", [({}, False), ({"avx512_bf16": False}, False), ({"bf16": True}, False),
-                                       ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    "has, pays",
+    [
+        ({}, False),
+        ({"avx512_bf16": False}, False),
+        ({"bf16": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+    ],
+)
 def test_bfloat16_pays_where_the_processor_has_its_instructions(monkeypatch, has, pays):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert training.bfloat16_pays() is pays

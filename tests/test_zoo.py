@@ -17,7 +17,11 @@ from helpers import models, zoo
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 QUESTIONS = ["Who wrote Emma?", "When do the swallows leave, and why?"]
-PASSAGES = ["Jane Austen wrote it (in 1815).", "In September.", "Brass is made of copper and zinc: two metals."]
+PASSAGES = [
+    "Jane Austen wrote it (in 1815).",
+    "In September.",
+    "Brass is made of copper and zinc: two metals.",
+]
 VOCABULARY = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
@@ -41,14 +45,25 @@ def modules(place, width, dense=False):
     """The files by which sentence-transformers knows what stands behind the network."""
     listed = [("", "Transformer"), ("1_Pooling", "Pooling")] + [("2_Dense", "Dense")] * dense
     listed += [(f"{len(listed)}_Normalize", "Normalize")]
-    (place / "modules.json").write_text(json.dumps([
-        {"idx": k, "name": str(k), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for k, (path, kind) in enumerate(listed)
-    ]))  # fmt: skip
+    (place / "modules.json").write_text(
+        json.dumps(
+            [
+                {"idx": k, "name": str(k), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for k, (path, kind) in enumerate(listed)
+            ]
+        )
+    )
     (place / "1_Pooling").mkdir(exist_ok=True)
-    (place / "1_Pooling" / "config.json").write_text(json.dumps(
-        {"word_embedding_dimension": width, "pooling_mode_cls_token": False,
-         "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}))  # fmt: skip
+    (place / "1_Pooling" / "config.json").write_text(
+        json.dumps(
+            {
+                "word_embedding_dimension": width,
+                "pooling_mode_cls_token": False,
+                "pooling_mode_mean_tokens": True,
+                "pooling_mode_max_tokens": False,
+            }
+        )
+    )
     (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
 
 
@@ -75,10 +90,22 @@ def make_colbert(folder):
     save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((place / "config.json").read_text()) | {"architectures": ["HF_ColBERT"]}
     (place / "config.json").write_text(json.dumps(config))
-    (place / "artifact.metadata").write_text(json.dumps(
-        {"query_token_id": "[unused0]", "doc_token_id": "[unused1]", "query_token": "[Q]", "doc_token": "[D]",
-         "dim": 128, "similarity": "cosine", "query_maxlen": 32, "doc_maxlen": 180, "mask_punctuation": True,
-         "attend_to_mask_tokens": False}))  # fmt: skip
+    (place / "artifact.metadata").write_text(
+        json.dumps(
+            {
+                "query_token_id": "[unused0]",
+                "doc_token_id": "[unused1]",
+                "query_token": "[Q]",
+                "doc_token": "[D]",
+                "dim": 128,
+                "similarity": "cosine",
+                "query_maxlen": 32,
+                "doc_maxlen": 180,
+                "mask_punctuation": True,
+                "attend_to_mask_tokens": False,
+            }
+        )
+    )
 
 
 def make_sentence_t5(folder):
@@ -94,9 +121,16 @@ def make_sentence_t5(folder):
     (place / "special_tokens_map.json").write_text("{}")
     modules(place, 32, dense=True)
     (place / "2_Dense").mkdir()
-    (place / "2_Dense" / "config.json").write_text(json.dumps(
-        {"in_features": 32, "out_features": 24, "bias": False,
-         "activation_function": "torch.nn.modules.linear.Identity"}))  # fmt: skip
+    (place / "2_Dense" / "config.json").write_text(
+        json.dumps(
+            {
+                "in_features": 32,
+                "out_features": 24,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            }
+        )
+    )
     save_file({"linear.weight": torch.randn(24, 32)}, place / "2_Dense" / "model.safetensors")
 
 
@@ -110,20 +144,36 @@ def make_clip(folder):
     torch.manual_seed(0)
     side = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = CLIPConfig(
-        text_config=side | {"vocab_size": len(vocabulary), "bos_token_id": len(vocabulary) - 2,
-                            "eos_token_id": len(vocabulary) - 1, "pad_token_id": len(vocabulary) - 1},
-        vision_config=side | {"image_size": 32, "patch_size": 8}, projection_dim=20,
-    )  # fmt: skip
+        text_config=side
+        | {
+            "vocab_size": len(vocabulary),
+            "bos_token_id": len(vocabulary) - 2,
+            "eos_token_id": len(vocabulary) - 1,
+            "pad_token_id": len(vocabulary) - 1,
+        },
+        vision_config=side | {"image_size": 32, "patch_size": 8},
+        projection_dim=20,
+    )
     CLIPModel(config).save_pretrained(place)
     CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(place)
     (place / "vocab.json").write_text(json.dumps(vocabulary))
     (place / "merges.txt").write_text("#version: 0.2\n")
     (place / "special_tokens_map.json").write_text("{}")
-    (place / "preprocessor_config.json").write_text(json.dumps(
-        {"feature_extractor_type": "CLIPFeatureExtractor", "do_resize": True, "size": 32, "resample": 3,
-         "do_center_crop": True, "crop_size": 32, "do_normalize": True,
-         "image_mean": [0.48145466, 0.4578275, 0.40821073],
-         "image_std": [0.26862954, 0.26130258, 0.27577711]}))  # fmt: skip
+    (place / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "feature_extractor_type": "CLIPFeatureExtractor",
+                "do_resize": True,
+                "size": 32,
+                "resample": 3,
+                "do_center_crop": True,
+                "crop_size": 32,
+                "do_normalize": True,
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+            }
+        )
+    )
 
 
 MAKE = {
@@ -165,9 +215,13 @@ def test_one_tower_agrees_with_sentence_transformers(tiny):
     name, model, (folder,) = tiny
     library = SentenceTransformer(str(folder), device="cpu", local_files_only=True).float()
     before = zoo.SETTINGS[name][1]
-    for texts, prefix, encode in [(QUESTIONS, before[0], model.encode_queries),
-                                  (PASSAGES, before[1], model.encode_passages)]:  # fmt: skip
-        wanted = library.encode([prefix + t for t in texts], convert_to_tensor=True, normalize_embeddings=True)
+    for texts, prefix, encode in [
+        (QUESTIONS, before[0], model.encode_queries),
+        (PASSAGES, before[1], model.encode_passages),
+    ]:
+        wanted = library.encode(
+            [prefix + t for t in texts], convert_to_tensor=True, normalize_embeddings=True
+        )
         got = encode(texts)
         assert got.shape == wanted.shape and got.dtype == torch.float32
         assert torch.allclose(got, wanted, atol=2e-3 if name == "Sentence-T5" else 1e-5)
@@ -184,8 +238,10 @@ def test_dpr_agrees_with_transformers(tiny):
     from transformers import DPRContextEncoder, DPRQuestionEncoder
 
     _, model, folders = tiny
-    sides = [(DPRQuestionEncoder, QUESTIONS, model.encode_queries),
-             (DPRContextEncoder, PASSAGES, model.encode_passages)]  # fmt: skip
+    sides = [
+        (DPRQuestionEncoder, QUESTIONS, model.encode_queries),
+        (DPRContextEncoder, PASSAGES, model.encode_passages),
+    ]
     for folder, (kind, texts, encode) in zip(folders, sides, strict=True):
         batch = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
         with torch.no_grad():
@@ -227,8 +283,12 @@ def test_colbert_is_maxsim_over_projected_tokens(tiny):
         for j, passage in enumerate(PASSAGES):
             ids = tokenizer(passage).input_ids
             ids = [ids[0], mark[1], *ids[1:]]
-            words = np.array([p not in list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-                              for p in tokenizer.convert_ids_to_tokens(ids)])  # fmt: skip
+            words = np.array(
+                [
+                    p not in list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+                    for p in tokenizer.convert_ids_to_tokens(ids)
+                ]
+            )
             wanted[i, j] = (q @ vectors(ids, [1] * len(ids))[torch.from_numpy(words)].T).max(1).values.sum()
     got = model.scores(model.encode_queries(QUESTIONS), model.encode_passages(PASSAGES))
     assert torch.allclose(got, wanted, atol=1e-4)

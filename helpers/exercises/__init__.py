@@ -28,8 +28,10 @@ def judge(
         try:
             right = same(got, expected) if same else got == expected
         except Exception as e:  # another type or shape than can be compared
-            print(f"Not yet: {name} for {case} gives a {type(got).__name__} that cannot be compared "
-                  f"with {says(expected)} ({e}).")  # fmt: skip
+            print(
+                f"Not yet: {name} for {case} gives a {type(got).__name__} that cannot be compared "
+                f"with {says(expected)} ({e})."
+            )
             return
         if not right:
             print(f"Not yet: {name} for {case} gives {says(got)}; it should be {says(expected)}.")

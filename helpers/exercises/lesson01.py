@@ -26,8 +26,13 @@ def nearest(nearest: Callable, vectors: "KeyedVectors") -> None:
 
 def odd_one_out(odd_one_out: Callable, vectors: "KeyedVectors") -> None:
     """odd_one_out(words) -> word; the judge is gensim's doesnt_match."""
-    lists = ["king queen prince ocean", "tv radio newspaper mountain", "breakfast lunch dinner cloud",
-             "red green blue throne", "walk run swim queen"]  # fmt: skip
+    lists = [
+        "king queen prince ocean",
+        "tv radio newspaper mountain",
+        "breakfast lunch dinner cloud",
+        "red green blue throne",
+        "walk run swim queen",
+    ]
     wanted = {words: vectors.doesnt_match(words.split()) for words in lists}
     judge(lambda words: odd_one_out(words.split()), wanted, "odd_one_out")
 

@@ -71,9 +71,7 @@ def chance_of(chance_of: Callable, masked: "BertForMaskedLM", tokenizer: "BertTo
     from transformers import pipeline
 
     fill = pipeline("fill-mask", model=masked, tokenizer=tokenizer, device="cpu")
-    wanted = {
-        (sentence, word): fill(sentence, targets=[word])[0]["score"] for sentence, word in MASKED
-    }
+    wanted = {(sentence, word): fill(sentence, targets=[word])[0]["score"] for sentence, word in MASKED}
     judge(lambda case: chance_of(*case), wanted, "chance_of", same=_close_share, says=_share)
 
 
@@ -88,8 +86,10 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     from sklearn.neighbors import KNeighborsClassifier
 
     if rows is None or rows is ...:
-        print(f"Not yet written: my_sentences should be a list of pairs (sense, sentence), at least "
-              f"two senses with {LEAST} sentences each.")  # fmt: skip
+        print(
+            f"Not yet written: my_sentences should be a list of pairs (sense, sentence), at least "
+            f"two senses with {LEAST} sentences each."
+        )
         return
     try:
         rows = [(str(sense), str(sentence)) for sense, sentence in rows]
@@ -99,9 +99,7 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     senses = np.array([sense for sense, _ in rows])
     counts = {str(sense): int((senses == sense).sum()) for sense in np.unique(senses)}
     if len(counts) < 2:
-        print(
-            f"Not yet: there is {len(counts)} sense in the list; a word needs two to be ambiguous."
-        )
+        print(f"Not yet: there is {len(counts)} sense in the list; a word needs two to be ambiguous.")
         return
     if min(counts.values()) < LEAST:
         fewest = min(counts, key=counts.get)
@@ -114,9 +112,7 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
             return
         if len(_spans(sentence, word)) != 1:
             times = len(_spans(sentence, word))
-            print(
-                f"Not yet: {word!r} should stand exactly once in {sentence!r}; it stands {times} times."
-            )
+            print(f"Not yet: {word!r} should stand exactly once in {sentence!r}; it stands {times} times.")
             return
         if len(tokenizer(sentence).input_ids) > model.config.max_position_embeddings:
             print(f"Not yet: {sentence[:60]!r}... is longer than the model takes.")
@@ -124,8 +120,10 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     vectors = np.array([_vector(model, tokenizer, s, word).numpy() for s in sentences])
     nearest = KNeighborsClassifier(n_neighbors=1, metric="cosine")
     guessed = cross_val_predict(nearest, vectors, senses, cv=LeaveOneOut())
-    print(f"Right: {len(rows)} sentences with {word!r} in {len(counts)} senses. The nearest other "
-          f"sentence has the same sense for {(guessed == senses).sum()} of them.")  # fmt: skip
+    print(
+        f"Right: {len(rows)} sentences with {word!r} in {len(counts)} senses. The nearest other "
+        f"sentence has the same sense for {(guessed == senses).sum()} of them."
+    )
     for sentence, sense, guess in zip(sentences, senses, guessed, strict=True):
         if sense != guess:
             print(f"   {sense} taken for {guess}: {sentence}")

@@ -55,13 +55,9 @@ def rerank(rerank: Callable, cross: "CrossEncoder", minilm: "SentenceTransformer
     }
 
     def library(question, passages, k):
-        found = semantic_search(
-            minilm.encode([question]), minilm.encode(passages), top_k=len(passages)
-        )[0]
+        found = semantic_search(minilm.encode([question]), minilm.encode(passages), top_k=len(passages))[0]
         near = [hit["corpus_id"] for hit in found]
-        head = cross.rank(
-            question, [passages[i] for i in near[:k]], activation_fn=torch.nn.Identity()
-        )
+        head = cross.rank(question, [passages[i] for i in near[:k]], activation_fn=torch.nn.Identity())
         return [near[hit["corpus_id"]] for hit in head] + near[k:]
 
     wanted = {name: library(*case) for name, case in cases.items()}
@@ -88,9 +84,8 @@ def break_even(break_even: Callable) -> None:
     for n, pair, encode, ask, product in cases:
         name = f"n={n}, pair={pair}, encode={encode}, ask={ask}, product={product:f}"
         wanted[name] = next(
-            (q for q in range(1, 100_000)
-             if n * encode + q * (ask + n * product) < q * n * pair), "never"
-        )  # fmt: skip
+            (q for q in range(1, 100_000) if n * encode + q * (ask + n * product) < q * n * pair), "never"
+        )
     by_name = dict(zip(wanted, cases, strict=True))
     judge(lambda name: break_even(*by_name[name]), wanted, "break_even")
 

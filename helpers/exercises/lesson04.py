@@ -57,8 +57,10 @@ def mean_cosine(mean_cosine: Callable) -> None:
         off = ~np.eye(len(rows), dtype=bool)
         if len(vectors) == len(rows):
             return float(cosine_similarity(rows)[off].mean())
-        total = sum(cosine_similarity(vectors[i : i + 500], vectors).sum(dtype="d")
-                    for i in range(0, len(vectors), 500))  # fmt: skip
+        total = sum(
+            cosine_similarity(vectors[i : i + 500], vectors).sum(dtype="d")
+            for i in range(0, len(vectors), 500)
+        )
         return float((total - len(vectors)) / (len(vectors) * (len(vectors) - 1)))
 
     wanted = {name: library(vectors) for name, vectors in cases.items()}
@@ -86,8 +88,13 @@ def without_top(without_top: Callable) -> None:
         return vectors - top.inverse_transform(top.transform(vectors))
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(lambda name: without_top(cases[name][0].copy(), cases[name][1]), wanted, "without_top",
-          _same_table, _table)  # fmt: skip
+    judge(
+        lambda name: without_top(cases[name][0].copy(), cases[name][1]),
+        wanted,
+        "without_top",
+        _same_table,
+        _table,
+    )
 
 
 def _close(got: object, expected: float) -> bool:

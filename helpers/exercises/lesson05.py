@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from helpers.exercises import judge
 
-FOUR = [[4.3, 1.2, 0.05, 1.07], [0.18, 3.2, 0.09, 0.05], [0.85, 0.27, 2.2, 1.03], [0.23, 0.57, 0.12, 5.1]]  # fmt: skip
+FOUR = [[4.3, 1.2, 0.05, 1.07], [0.18, 3.2, 0.09, 0.05], [0.85, 0.27, 2.2, 1.03], [0.23, 0.57, 0.12, 5.1]]
 TWO = [[2.0, 1.0], [0.0, 3.0]]
 
 
@@ -20,7 +20,9 @@ def by_hand(by_hand: Callable) -> None:
         "its rows upside down (the right answer is rarely first)": table.flip(0),
         "two hundred times the scores (exp is too large for a float32)": 200 * table,
     }
-    wanted = {name: torch.nn.functional.cross_entropy(s, torch.arange(len(s))).item() for name, s in cases.items()}  # fmt: skip
+    wanted = {
+        name: torch.nn.functional.cross_entropy(s, torch.arange(len(s))).item() for name, s in cases.items()
+    }
     judge(lambda name: by_hand(cases[name].clone()), wanted, "by_hand", _close, _number)
 
 
@@ -42,8 +44,13 @@ def symmetric_gradient(symmetric_gradient: Callable) -> None:
         return scores.grad
 
     wanted = {name: library(scores) for name, scores in cases.items()}
-    judge(lambda name: symmetric_gradient(cases[name].clone()), wanted, "symmetric_gradient",
-          _same_table, _table)  # fmt: skip
+    judge(
+        lambda name: symmetric_gradient(cases[name].clone()),
+        wanted,
+        "symmetric_gradient",
+        _same_table,
+        _table,
+    )
 
 
 def without_twins(without_twins: Callable) -> None:
@@ -68,8 +75,13 @@ def without_twins(without_twins: Callable) -> None:
         return torch.stack(costs).mean().item()
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(lambda name: without_twins(cases[name][0].clone(), list(cases[name][1])), wanted,
-          "without_twins", _close, _number)  # fmt: skip
+    judge(
+        lambda name: without_twins(cases[name][0].clone(), list(cases[name][1])),
+        wanted,
+        "without_twins",
+        _close,
+        _number,
+    )
 
 
 def _close(got: object, expected: float) -> bool:

@@ -10,17 +10,23 @@ def chance_loss(chance_loss: Callable) -> None:
     """chance_loss(batch, echo) -> loss; the judge is torch's cross_entropy of equal scores."""
     import torch
 
-    cases = {f"batch={batch}, echo={echo}": (batch, echo) for batch, echo in
-             [(2, False), (32, False), (32, True), (128, True)]}  # fmt: skip
+    cases = {
+        f"batch={batch}, echo={echo}": (batch, echo)
+        for batch, echo in [(2, False), (32, False), (32, True), (128, True)]
+    }
 
     def library(batch, echo):
         scores = torch.zeros(batch, 2 * batch if echo else batch)
         return torch.nn.functional.cross_entropy(scores, torch.arange(batch)).item()
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(lambda name: chance_loss(*cases[name]), wanted, "chance_loss",
-          lambda got, expected: math.isclose(float(got), expected, rel_tol=1e-4),
-          lambda value: f"{float(value):.4f}")  # fmt: skip
+    judge(
+        lambda name: chance_loss(*cases[name]),
+        wanted,
+        "chance_loss",
+        lambda got, expected: math.isclose(float(got), expected, rel_tol=1e-4),
+        lambda value: f"{float(value):.4f}",
+    )
 
 
 # rows 0, 10 and 11 belong together (a shared question, then a shared answer), rows 2 and 3 too
@@ -36,8 +42,12 @@ def split(split: Callable) -> None:
 
     def groups(questions, answers):
         n = len(questions)
-        pairs = [(i, j) for i in range(n) for j in range(i)
-                 if questions[i] == questions[j] or answers[i] == answers[j]]  # fmt: skip
+        pairs = [
+            (i, j)
+            for i in range(n)
+            for j in range(i)
+            if questions[i] == questions[j] or answers[i] == answers[j]
+        ]
         rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
         graph = coo_array(([1] * len(pairs), (rows, columns)), shape=(n, n))
         return connected_components(graph, directed=False)[1]
@@ -74,7 +84,9 @@ def split(split: Callable) -> None:
                 print(f"Not yet: split of {name} stopped with {type(e).__name__}: {e}")
                 return
             if got is None or got is ...:
-                print(f"Not yet written: split of {name} should give two lists of row numbers; it gives {got}.")
+                print(
+                    f"Not yet written: split of {name} should give two lists of row numbers; it gives {got}."
+                )
                 return
             try:
                 train, test = ([int(row) for row in part] for part in got)
@@ -110,6 +122,10 @@ def hard_negatives(hard_negatives: Callable) -> None:
         n, k = cases[name]
         return hard_negatives(*(t.clone() for t in tables[n]), k)
 
-    judge(answer, wanted, "hard_negatives",
-          lambda got, expected: torch.equal(torch.as_tensor(got).long(), expected),
-          lambda value: str(torch.as_tensor(value).tolist()))  # fmt: skip
+    judge(
+        answer,
+        wanted,
+        "hard_negatives",
+        lambda got, expected: torch.equal(torch.as_tensor(got).long(), expected),
+        lambda value: str(torch.as_tensor(value).tolist()),
+    )

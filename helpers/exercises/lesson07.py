@@ -36,12 +36,19 @@ def top_k(top_k: Callable) -> None:
     torch.manual_seed(0)
     east, north = [1.0, 0.0], [0.0, 1.0]
     cases = {
-        "question [1, 0], passages [[0, 1], [1, 0]], k=1": (torch.tensor(east), torch.tensor([north, east]), 1),
-        "a long vector off the way, a short one on it, k=2":
-            (torch.tensor(east), torch.tensor([[9.0, 9.0], [0.1, 0.0], [-1.0, 0.0]]), 2),
+        "question [1, 0], passages [[0, 1], [1, 0]], k=1": (
+            torch.tensor(east),
+            torch.tensor([north, east]),
+            1,
+        ),
+        "a long vector off the way, a short one on it, k=2": (
+            torch.tensor(east),
+            torch.tensor([[9.0, 9.0], [0.1, 0.0], [-1.0, 0.0]]),
+            2,
+        ),
         "20 random passages, k=5": (3 * torch.randn(8), torch.randn(20, 8) * torch.rand(20, 1), 5),
         "20 random passages, k=20": (torch.randn(8), torch.randn(20, 8), 20),
-    }  # fmt: skip
+    }
     wanted = {}
     for name, (question, passages, k) in cases.items():
         hits = semantic_search(question[None], passages, top_k=k)[0]
@@ -65,8 +72,10 @@ def exchanged(
     def cosines(question, first, second):
         texts = [(first, question), *((second, text) for text in PASSAGES)]
         with torch.no_grad():
-            q, *p = (encoder(**tokenizer(text, return_tensors="pt")).pooler_output
-                     for (encoder, tokenizer), text in texts)  # fmt: skip
+            q, *p = (
+                encoder(**tokenizer(text, return_tensors="pt")).pooler_output
+                for (encoder, tokenizer), text in texts
+            )
         return torch.cosine_similarity(q, torch.cat(p), dim=1)
 
     try:
@@ -77,8 +86,7 @@ def exchanged(
     except Exception:
         pass  # judge says what is wrong
     wanted = {question: cosines(question, tells, asks) for question in QUESTIONS}
-    judge(lambda question: exchanged(question, list(PASSAGES)), wanted, "exchanged", _same_row,
-          _numbers)  # fmt: skip
+    judge(lambda question: exchanged(question, list(PASSAGES)), wanted, "exchanged", _same_row, _numbers)
 
 
 def add(add: Callable, ingest: Callable, load_index: Callable) -> None:
@@ -95,33 +103,35 @@ def add(add: Callable, ingest: Callable, load_index: Callable) -> None:
             add(list(NEW), file)
             vectors, texts = load_index(file)
         except Exception as e:
-            print(f"Not yet: add of {len(NEW)} passages to an index of {len(OLD)} stopped with "
-                  f"{type(e).__name__}: {e}")  # fmt: skip
+            print(
+                f"Not yet: add of {len(NEW)} passages to an index of {len(OLD)} stopped with "
+                f"{type(e).__name__}: {e}"
+            )
             return
         if file.read_bytes() == before:
-            print(f"Not yet written: add should make an index of {len(OLD)} passages one of {len(GROWN)}; "
-                  "the file is as it was.")  # fmt: skip
+            print(
+                f"Not yet written: add should make an index of {len(OLD)} passages one of {len(GROWN)}; "
+                "the file is as it was."
+            )
             return
         ingest(GROWN, whole)
         wanted, _ = load_index(whole)
     if texts != GROWN:
-        print(f"Not yet: after add the index holds {len(texts)} texts, {texts}; it should hold "
-              f"{len(GROWN)}: the old ones, then each new one once.")  # fmt: skip
+        print(
+            f"Not yet: after add the index holds {len(texts)} texts, {texts}; it should hold "
+            f"{len(GROWN)}: the old ones, then each new one once."
+        )
     elif tuple(vectors.shape) != tuple(wanted.shape):
-        print(f"Not yet: the index holds vectors of shape {tuple(vectors.shape)}; it should be "
-              f"{tuple(wanted.shape)}, one row a text.")  # fmt: skip
+        print(
+            f"Not yet: the index holds vectors of shape {tuple(vectors.shape)}; it should be "
+            f"{tuple(wanted.shape)}, one row a text."
+        )
     elif not torch.equal(vectors[: len(OLD)], marked):
-        print(
-            "Not yet: the rows that were there have changed; they should be kept, not encoded again."
-        )
+        print("Not yet: the rows that were there have changed; they should be kept, not encoded again.")
     elif not torch.allclose(vectors[len(OLD) :], wanted[len(OLD) :], atol=1e-4):
-        print(
-            "Not yet: the new rows are not the passage encoder's vectors of the new texts, in order."
-        )
+        print("Not yet: the new rows are not the passage encoder's vectors of the new texts, in order.")
     else:
-        print(
-            f"Right: add made an index of {len(OLD)} passages one of {len(GROWN)}, as ingest does at once."
-        )
+        print(f"Right: add made an index of {len(OLD)} passages one of {len(GROWN)}, as ingest does at once.")
 
 
 def _mark(file, load_index):

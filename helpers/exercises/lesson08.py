@@ -25,9 +25,13 @@ def fertility(fertility: Callable, tokenizer: "Tokenizer") -> None:
     for name, texts in cases.items():
         cut = tokenizer.encode_batch(texts, add_special_tokens=False)
         wanted[name] = sum(len(c.ids) for c in cut) / sum(len(t.split()) for t in texts)
-    judge(lambda name: fertility(tokenizer, cases[name]), wanted, "fertility",
-          same=lambda got, right: isclose(got, right, rel_tol=1e-6), says=lambda v: f"{v:.3f}"
-          if isinstance(v, float) else repr(v))  # fmt: skip
+    judge(
+        lambda name: fertility(tokenizer, cases[name]),
+        wanted,
+        "fertility",
+        same=lambda got, right: isclose(got, right, rel_tol=1e-6),
+        says=lambda v: f"{v:.3f}" if isinstance(v, float) else repr(v),
+    )
 
 
 def cut_bpe(cut_bpe: Callable, merges: list[tuple[str, str]]) -> None:

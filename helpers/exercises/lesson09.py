@@ -14,9 +14,13 @@ def left_only_mask(left_only_mask: Callable) -> None:
     import torch
 
     wanted = {n: torch.nn.Transformer.generate_square_subsequent_mask(n) for n in (1, 2, 4, 7)}
-    judge(left_only_mask, wanted, "left_only_mask",
-          same=lambda got, right: got.dtype.is_floating_point and torch.equal(got, right),
-          says=lambda v: str(v.tolist()) if hasattr(v, "tolist") else repr(v))  # fmt: skip
+    judge(
+        left_only_mask,
+        wanted,
+        "left_only_mask",
+        same=lambda got, right: got.dtype.is_floating_point and torch.equal(got, right),
+        says=lambda v: str(v.tolist()) if hasattr(v, "tolist") else repr(v),
+    )
 
 
 def unigram_loss(unigram_loss: Callable) -> None:
@@ -31,16 +35,26 @@ def unigram_loss(unigram_loss: Callable) -> None:
         "a target that stands there three times": ([2, 5, 9, 4], [3, 3, 3, 1]),
     }
     cases = {name: (torch.tensor(c), torch.tensor(t)) for name, (c, t) in cases.items()}
-    wanted = {name: cross_entropy(c.double().log().expand(len(t), -1), t).item()
-              for name, (c, t) in cases.items()}  # fmt: skip
-    judge(lambda name: _number(unigram_loss(*cases[name])), wanted, "unigram_loss",
-          same=lambda got, right: abs(got - right) < 1e-4,
-          says=lambda v: f"{v:.4f}" if isinstance(v, float) else repr(v))  # fmt: skip
+    wanted = {
+        name: cross_entropy(c.double().log().expand(len(t), -1), t).item() for name, (c, t) in cases.items()
+    }
+    judge(
+        lambda name: _number(unigram_loss(*cases[name])),
+        wanted,
+        "unigram_loss",
+        same=lambda got, right: abs(got - right) < 1e-4,
+        says=lambda v: f"{v:.4f}" if isinstance(v, float) else repr(v),
+    )
 
 
 def whole_words(whole_words: Callable, tokenizer: "BertTokenizer") -> None:
     """whole_words(pieces) -> lists of positions; the judge is the tokenizer's word_ids."""
-    texts = ["The bat flew.", "Unhappiness!", "Backpropagation of overfitting networks", "it's state-of-the-art"]
+    texts = [
+        "The bat flew.",
+        "Unhappiness!",
+        "Backpropagation of overfitting networks",
+        "it's state-of-the-art",
+    ]
     cases = {text: tokenizer(text) for text in texts}
     cases["Unhappiness! (with padding)"] = tokenizer("Unhappiness!", padding="max_length", max_length=12)
     pieces = {text: tokenizer.convert_ids_to_tokens(batch.input_ids) for text, batch in cases.items()}
@@ -60,13 +74,28 @@ def count_weights(count_weights: Callable) -> None:
     from transformers import BertConfig, BertModel
 
     wanted = {}
-    for layers, width, pieces in [(0, 4, 10), (1, 4, 10), (2, 128, 2_000), (12, 768, 30_522), (24, 1024, 30_522)]:
-        config = BertConfig(vocab_size=pieces, hidden_size=width, num_hidden_layers=layers,
-                            num_attention_heads=1, intermediate_size=4 * width)  # fmt: skip
+    for layers, width, pieces in [
+        (0, 4, 10),
+        (1, 4, 10),
+        (2, 128, 2_000),
+        (12, 768, 30_522),
+        (24, 1024, 30_522),
+    ]:
+        config = BertConfig(
+            vocab_size=pieces,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=1,
+            intermediate_size=4 * width,
+        )
         with torch.device("meta"):
             wanted[layers, width, pieces] = sum(p.numel() for p in BertModel(config).parameters())
-    judge(lambda case: count_weights(*case), wanted, "count_weights",
-          says=lambda v: f"{v:,}" if isinstance(v, int) else repr(v))  # fmt: skip
+    judge(
+        lambda case: count_weights(*case),
+        wanted,
+        "count_weights",
+        says=lambda v: f"{v:,}" if isinstance(v, int) else repr(v),
+    )
 
 
 def _number(value: object) -> object:

@@ -22,20 +22,31 @@ def multiple_negatives(multiple_negatives: Callable) -> None:
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     cases = {
-        "two anchors, right ones near": (_tables([[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]],
-                                                 [[-1.0, 0.0], [0.5, -1.0]]), 1.0),
-        "two anchors, scale 20": (_tables([[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]],
-                                          [[0.7, 0.6], [0.6, 0.7]]), 20.0),
+        "two anchors, right ones near": (
+            _tables([[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]], [[-1.0, 0.0], [0.5, -1.0]]),
+            1.0,
+        ),
+        "two anchors, scale 20": (
+            _tables([[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.6], [0.6, 0.7]]),
+            20.0,
+        ),
         "five of six numbers (lengths differ: take cosines)": (_random(5, 6, 3), 20.0),
         "five of six numbers, scale 5": (_random(5, 6, 3), 5.0),
-    }  # fmt: skip
+    }
 
     def library(tables, scale):
-        return MultipleNegativesRankingLoss(None, scale=scale).compute_loss_from_embeddings(tables, None).item()
+        return (
+            MultipleNegativesRankingLoss(None, scale=scale).compute_loss_from_embeddings(tables, None).item()
+        )
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(lambda name: multiple_negatives(*_copies(cases[name][0]), cases[name][1]), wanted,
-          "multiple_negatives", _close, _number)  # fmt: skip
+    judge(
+        lambda name: multiple_negatives(*_copies(cases[name][0]), cases[name][1]),
+        wanted,
+        "multiple_negatives",
+        _close,
+        _number,
+    )
 
 
 def cosent(cosent: Callable) -> None:
@@ -46,15 +57,18 @@ def cosent(cosent: Callable) -> None:
     cases = {
         "cosines [0.9, 0.1], scores [5, 0] (the right order)": _tables([0.9, 0.1], [5.0, 0.0]),
         "cosines [0.1, 0.9], scores [5, 0] (the wrong order)": _tables([0.1, 0.9], [5.0, 0.0]),
-        "cosines [0.3, 0.8, 0.5], scores [2, 2, 4] (a tie asks for nothing)":
-            _tables([0.3, 0.8, 0.5], [2.0, 2.0, 4.0]),
+        "cosines [0.3, 0.8, 0.5], scores [2, 2, 4] (a tie asks for nothing)": _tables(
+            [0.3, 0.8, 0.5], [2.0, 2.0, 4.0]
+        ),
         "six pairs": _tables([0.2, 0.9, 0.4, 0.6, -0.1, 0.5], [1.0, 4.5, 3.0, 2.5, 0.0, 3.0]),
         "cosines [0.5, 0.5], scores [3, 3] (nothing to order)": _tables([0.5, 0.5], [3.0, 3.0]),
-    }  # fmt: skip
+    }
 
     def library(cosines, scores):
         loss = CoSENTLoss(None, similarity_fct=lambda a, b: a[:, 0])  # the cosines are given
-        return loss.compute_loss_from_embeddings([cosines[:, None], torch.zeros(len(cosines), 1)], scores).item()
+        return loss.compute_loss_from_embeddings(
+            [cosines[:, None], torch.zeros(len(cosines), 1)], scores
+        ).item()
 
     wanted = {name: library(*case) for name, case in cases.items()}
     judge(lambda name: cosent(*_copies(cases[name])), wanted, "cosent", _close, _number)

@@ -38,20 +38,35 @@ def recall(recall: Callable) -> None:
         return recall(dict(run), dict(grades), int(case[1][4:]))
 
     cases = {f"{case}, {k}": (case, k) for case, k in wanted}
-    judge(lambda name: answer(cases[name]), {name: wanted[key] for name, key in cases.items()}, "recall",
-          _close, _number)  # fmt: skip
+    judge(
+        lambda name: answer(cases[name]),
+        {name: wanted[key] for name, key in cases.items()},
+        "recall",
+        _close,
+        _number,
+    )
 
 
 def reciprocal_rank(reciprocal_rank: Callable) -> None:
     """reciprocal_rank(run, grades) -> 1 / place; the judge is pytrec_eval's recip_rank."""
-    judge(lambda case: reciprocal_rank(*map(dict, RUNS[case])), _trec("recip_rank"), "reciprocal_rank",
-          _close, _number)  # fmt: skip
+    judge(
+        lambda case: reciprocal_rank(*map(dict, RUNS[case])),
+        _trec("recip_rank"),
+        "reciprocal_rank",
+        _close,
+        _number,
+    )
 
 
 def average_precision(average_precision: Callable) -> None:
     """average_precision(run, grades) -> number; the judge is pytrec_eval's map."""
-    judge(lambda case: average_precision(*map(dict, RUNS[case])), _trec("map"), "average_precision",
-          _close, _number)  # fmt: skip
+    judge(
+        lambda case: average_precision(*map(dict, RUNS[case])),
+        _trec("map"),
+        "average_precision",
+        _close,
+        _number,
+    )
 
 
 def interval(interval: Callable) -> None:
@@ -65,7 +80,10 @@ def interval(interval: Callable) -> None:
     cases = {
         "the same scores twice": (hard, hard),
         "a second model that is better by 0.1 everywhere": (hard, hard + 0.1),
-        "two models that find the same items hard (draw items, not scores)": (hard + noise[0], hard + noise[1]),
+        "two models that find the same items hard (draw items, not scores)": (
+            hard + noise[0],
+            hard + noise[1],
+        ),
         "two models with nothing in common": (draw.random(100), draw.random(100)),
     }
 

@@ -16,9 +16,13 @@ def hnsw_bytes(hnsw_bytes: Callable) -> None:
         return len(faiss.serialize_index(index)) / 500
 
     wanted = {case: weigh(*case) for case in [(100, 16), (384, 32), (32, 4), (768, 8)]}
-    judge(lambda case: hnsw_bytes(*case), wanted, "hnsw_bytes",
-          same=lambda got, expected: abs(got / expected - 1) < 0.02,
-          says=lambda value: f"{value:.0f}" if isinstance(value, int | float) else repr(value))  # fmt: skip
+    judge(
+        lambda case: hnsw_bytes(*case),
+        wanted,
+        "hnsw_bytes",
+        same=lambda got, expected: abs(got / expected - 1) < 0.02,
+        says=lambda value: f"{value:.0f}" if isinstance(value, int | float) else repr(value),
+    )
 
 
 def ivf_search(ivf_search: Callable) -> None:
@@ -41,10 +45,13 @@ def ivf_search(ivf_search: Callable) -> None:
         return index.search(queries[number : number + 1], 10)[1][0].tolist()
 
     cases = {f"query {i}, nprobe {n}": (i, n) for i in range(3) for n in (1, 4, 16)}
-    judge(lambda case: ivf_search(queries[cases[case][0]], vectors, centres, cells, cases[case][1]),
-          {case: library(*both) for case, both in cases.items()}, "ivf_search",
-          same=lambda got, expected: list(got) == expected,
-          says=lambda value: str(list(value)) if hasattr(value, "__len__") else repr(value))  # fmt: skip
+    judge(
+        lambda case: ivf_search(queries[cases[case][0]], vectors, centres, cells, cases[case][1]),
+        {case: library(*both) for case, both in cases.items()},
+        "ivf_search",
+        same=lambda got, expected: list(got) == expected,
+        says=lambda value: str(list(value)) if hasattr(value, "__len__") else repr(value),
+    )
 
 
 def filtered(filtered: Callable) -> None:
@@ -69,9 +76,7 @@ def filtered(filtered: Callable) -> None:
         return index.search(np.reshape(query, (1, -1)), int(k))[1][0].tolist()
 
     cases = {"half of the rows": 1_000, "one row in a hundred": 20, "three rows in all": 3}
-    rows = {
-        case: sorted(draw.choice(number, n, replace=False).tolist()) for case, n in cases.items()
-    }
+    rows = {case: sorted(draw.choice(number, n, replace=False).tolist()) for case, n in cases.items()}
     wanted = {}
     for case, allowed in rows.items():
         best = faiss.knn(
@@ -83,8 +88,9 @@ def filtered(filtered: Callable) -> None:
         fetched.clear()
         found = filtered(search, query, set(rows[case]), k, number)
         if case == "half of the rows" and found is not None and sum(fetched) > number / 2:
-            raise RuntimeError(f"it fetched {sum(fetched):,} rows where a few dozen hold ten allowed ones; "
-                               "begin with few")  # fmt: skip
+            raise RuntimeError(
+                f"it fetched {sum(fetched):,} rows where a few dozen hold ten allowed ones; begin with few"
+            )
         return found
 
     judge(answer, wanted, "filtered", same=lambda got, expected: list(got) == expected)

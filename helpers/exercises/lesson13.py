@@ -7,15 +7,24 @@ from helpers.exercises import judge
 # Sentences, how many words a piece may have, and the pieces.
 PACKS = {
     "three short sentences that fit together": (
-        ["One two.", "Three four.", "Five six."], 6, ["One two. Three four. Five six."]),
+        ["One two.", "Three four.", "Five six."],
+        6,
+        ["One two. Three four. Five six."],
+    ),
     "a sentence too many for the first piece": (
-        ["One two three.", "Four five.", "Six seven."], 5, ["One two three. Four five.", "Six seven."]),
+        ["One two three.", "Four five.", "Six seven."],
+        5,
+        ["One two three. Four five.", "Six seven."],
+    ),
     "a sentence longer than the size": (
-        ["One.", "Two three four five six.", "Seven."], 3, ["One.", "Two three four five six.", "Seven."]),
+        ["One.", "Two three four five six.", "Seven."],
+        3,
+        ["One.", "Two three four five six.", "Seven."],
+    ),
     "every sentence as long as the size": (["One two.", "Three four."], 2, ["One two.", "Three four."]),
     "one sentence": (["One two three."], 10, ["One two three."]),
     "no sentence": ([], 10, []),
-}  # fmt: skip
+}
 
 
 def pack(pack: Callable) -> None:

@@ -51,8 +51,13 @@ def last_pool(last_pool: Callable) -> None:
         return pooling(batch)["sentence_embedding"]
 
     wanted = {name: library(name) for name in masks}
-    judge(lambda name: last_pool(vectors[name].clone(), torch.tensor(masks[name])), wanted, "last_pool",
-          _same, _numbers)  # fmt: skip
+    judge(
+        lambda name: last_pool(vectors[name].clone(), torch.tensor(masks[name])),
+        wanted,
+        "last_pool",
+        _same,
+        _numbers,
+    )
 
 
 def ensemble(ensemble: Callable) -> None:

@@ -49,7 +49,7 @@ def pieces(folder, tokenizer, file, often):
                 parts += [np.array([*row, tokenizer.sep_token_id], dtype=np.uint16) for row in ids]
             again += [source.name.split(".")[0] in often] * (len(parts) - len(again))
         order = np.random.default_rng(0).permutation(len(parts))
-        held_out = len(parts) - np.cumsum([len(parts[i]) for i in order[::-1]]).searchsorted(HELD_OUT) - 1  # fmt: skip
+        held_out = len(parts) - np.cumsum([len(parts[i]) for i in order[::-1]]).searchsorted(HELD_OUT) - 1
         train = [i for i in order[:held_out] for _ in range(6 if again[i] else 1)]
         np.random.default_rng(1).shuffle(train)
         part = file.with_suffix(".part.npy")
@@ -81,16 +81,18 @@ def masked_batch(ids, size, length, tokenizer, rng, share=0.15):
 def build(start, layers, width, tokenizer):
     """The network before its first step."""
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers,
-        num_attention_heads=max(4, width // 32), intermediate_size=4 * width,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(4, width // 32),
+        intermediate_size=4 * width,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     if start == "scratch":
         return BertForMaskedLM(config)
     folder = models.path(MINILM, quiet=True)
-    model = BertForMaskedLM.from_pretrained(
-        folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
+    model = BertForMaskedLM.from_pretrained(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model.bert.embeddings.word_embeddings.weight.requires_grad_(False)
     torch.nn.init.eye_(model.cls.predictions.transform.dense.weight)
     return model
@@ -169,9 +171,7 @@ def main():
     running = None
 
     def save():
-        whole = {
-            k: v.contiguous().cpu() for k, v in model.state_dict().items() if "decoder." not in k
-        }
+        whole = {k: v.contiguous().cpu() for k, v in model.state_dict().items() if "decoder." not in k}
         whole |= {"step": torch.tensor(step), "spent": torch.tensor(spent)}
         part = state_file.with_suffix(".part")
         save_file(whole, part)
@@ -180,9 +180,7 @@ def main():
         (args.work / f"{args.start}.adam.part").rename(args.work / f"{args.start}.adam")
         with log.open("a") as out:
             loss = held_out_loss(model, test_ids, tokenizer, args.length, device)
-            out.write(
-                f"{step}\t{step * args.batch * args.length}\t{spent:.0f}\t{running:.4f}\t{loss:.4f}\n"
-            )
+            out.write(f"{step}\t{step * args.batch * args.length}\t{spent:.0f}\t{running:.4f}\t{loss:.4f}\n")
         bar.set_postfix(held_out=f"{loss:.3f}")
 
     since = 0
@@ -221,8 +219,9 @@ def export(model, out, start, tokenizer):
         tokenizer.save_pretrained(out)
         return
     skip = ("decoder.", "word_embeddings.", "position_ids", "pooler")
-    weights = {k: v.half().contiguous().cpu() for k, v in model.state_dict().items()
-               if not any(s in k for s in skip)}  # fmt: skip
+    weights = {
+        k: v.half().contiguous().cpu() for k, v in model.state_dict().items() if not any(s in k for s in skip)
+    }
     save_file(weights, out / "without_embeddings.safetensors")
     model.config.architectures = ["BertForMaskedLM"]
     model.config.save_pretrained(out)

@@ -27,9 +27,13 @@ from helpers import data, models
 GROUPS = [
     ["I like my phone", "My phone is not good.", "Your cellphone looks great."],
     ["Will it snow tomorrow?", "Recently a lot of hurricanes have hit the US", "Global warming is real"],
-    ["An apple a day, keeps the doctors away", "Eating strawberries is healthy", "Is paleo better than keto?"],
+    [
+        "An apple a day, keeps the doctors away",
+        "Eating strawberries is healthy",
+        "Is paleo better than keto?",
+    ],
     ["How old are you?", "what is your age?"],
-]  # fmt: skip
+]
 
 
 @torch.no_grad()
@@ -49,9 +53,7 @@ def mean_pooled(model, tokenizer, sentences):
 def word_vectors(model, tokenizer, table):
     """The mean of the word's pieces in each sentence, length 1: (rows, dim)."""
     rows = []
-    for (h, _, ids), word in zip(
-        states(model, tokenizer, table["sentence"]), table["word"], strict=True
-    ):
+    for (h, _, ids), word in zip(states(model, tokenizer, table["sentence"]), table["word"], strict=True):
         pieces = tokenizer(word, add_special_tokens=False).input_ids
         ids = ids.tolist()
         at = next(i for i in range(len(ids)) if ids[i : i + len(pieces)] == pieces)
@@ -83,8 +85,10 @@ def report(name, folder, sts_file, masks=False):
     same = table["sense"][bat].to_numpy()[:, None] == table["sense"][bat].to_numpy()[None]
     pairs = np.triu(np.ones_like(same), 1).astype(bool)
     within, across = cosines[same & pairs], cosines[~same & pairs]
-    print(f"{name}: bat within a sense {within.mean():.3f} (sd {within.std():.3f}), "
-          f"across {across.mean():.3f} (sd {across.std():.3f})")  # fmt: skip
+    print(
+        f"{name}: bat within a sense {within.mean():.3f} (sd {within.std():.3f}), "
+        f"across {across.mean():.3f} (sd {across.std():.3f})"
+    )
     rows = list(csv.reader(sts_file.read_text(encoding="utf-8").splitlines()))
     a, b = (mean_pooled(model, tokenizer, [r[k] for r in rows]) for k in (0, 1))
     print(f"{name}: sts {pearsonr((a * b).sum(1), [float(r[2]) for r in rows]).statistic:.3f}")

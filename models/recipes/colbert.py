@@ -38,9 +38,18 @@ from transformers import AutoTokenizer
 from helpers import models
 
 DIM, QUERY, LONGEST = 128, 32, 96
-SETTINGS = {"query_token_id": "[unused0]", "doc_token_id": "[unused1]", "query_token": "[Q]",
-            "doc_token": "[D]", "dim": DIM, "similarity": "cosine", "query_maxlen": QUERY,
-            "doc_maxlen": 180, "mask_punctuation": True, "attend_to_mask_tokens": False}  # fmt: skip
+SETTINGS = {
+    "query_token_id": "[unused0]",
+    "doc_token_id": "[unused1]",
+    "query_token": "[Q]",
+    "doc_token": "[D]",
+    "dim": DIM,
+    "similarity": "cosine",
+    "query_maxlen": QUERY,
+    "doc_maxlen": 180,
+    "mask_punctuation": True,
+    "attend_to_mask_tokens": False,
+}
 
 
 def coded(tokenizer, texts, marker, length, fill=False):
@@ -106,16 +115,19 @@ def passage_scores(model, tokenizer, q, texts, device, parts=6):
     Passages of like length go through the network together, so that little of it is padding.
     """
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    found = [maxsim(q, *passages_of(model, tokenizer, [texts[i] for i in part], device))
-             for part in np.array_split(order, parts)]  # fmt: skip
+    found = [
+        maxsim(q, *passages_of(model, tokenizer, [texts[i] for i in part], device))
+        for part in np.array_split(order, parts)
+    ]
     return torch.cat(found, 1)[:, torch.tensor(order, device=q.device).argsort()]
 
 
 @torch.no_grad()
 def all_scores(model, tokenizer, asked, texts, device, size=64):
     """MaxSim of every question with every passage: (n, m)."""
-    q = torch.cat([queries(model, tokenizer, asked[k : k + size], device)
-                   for k in range(0, len(asked), size)])  # fmt: skip
+    q = torch.cat(
+        [queries(model, tokenizer, asked[k : k + size], device) for k in range(0, len(asked), size)]
+    )
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     out = torch.empty(len(asked), len(texts))
     for k in range(0, len(order), size):
@@ -140,7 +152,7 @@ def held_out(model, tokenizer, rows, device):
     own = [texts.index(answer) for _, answer in rows]
     scores = all_scores(model, tokenizer, asked, texts + asked, device)
     model.train()
-    echo = scores[:, len(texts):].diagonal()
+    echo = scores[:, len(texts) :].diagonal()
     loud = echo > scores[torch.arange(len(own)), own]
     ranks = ranks_of(scores[:, : len(texts)], own).float()
     return tuple(float(x.float().mean()) for x in (ranks == 1, 1 / ranks, loud))
@@ -171,8 +183,9 @@ def main():
     parts = questions.split(args.pairs)
     rows = parts["train"] + questions.course_rows()
     passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
-    asked_of = dict(zip((q for q, _ in rows),
-                        questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True))  # fmt: skip
+    asked_of = dict(
+        zip((q for q, _ in rows), questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True)
+    )
     answer_of = dict(zip(passages, questions.kept(args.work / "passages.npy", passages), strict=True))
     dev = {"dev": [row for block in parts["dev"] for row in block], "course": rows[-100:]}
     numbers = list(range(len(rows) - 100))  # the course's last hundred are for measuring
@@ -195,14 +208,17 @@ def main():
         set_peft_model_state_dict(model.bert, saved)
         optimizer.load_state_dict(torch.load(args.work / "adam", weights_only=True))
         print(f"going on after step {step}")
-    stream = batches(rows, passages, misses, args.batch, args.group,
-                     np.random.default_rng((args.seed, step)))  # fmt: skip
+    stream = batches(rows, passages, misses, args.batch, args.group, np.random.default_rng((args.seed, step)))
     running = None
 
     def keep():
         weights = {k: v.contiguous().cpu() for k, v in get_peft_model_state_dict(model.bert).items()}
-        weights |= {"linear": model.linear.weight.data.cpu(), "step": torch.tensor(float(step)),
-                    "spent": torch.tensor(spent), "best": torch.tensor(best)}  # fmt: skip
+        weights |= {
+            "linear": model.linear.weight.data.cpu(),
+            "step": torch.tensor(float(step)),
+            "spent": torch.tensor(spent),
+            "best": torch.tensor(best),
+        }
         save_file(weights, args.work / "adapter.part")
         torch.save(optimizer.state_dict(), args.work / "adam")
         (args.work / "adapter.part").rename(state)
@@ -236,8 +252,11 @@ def main():
             scores = passage_scores(model, tokenizer, q, own + hard + asked, device)
         wanted, same = questions.targets(
             torch.from_numpy(np.stack([asked_of[t] for t in asked])),
-            torch.from_numpy(np.stack([answer_of[t] for t in own + hard])), own, own + hard, args.minilm,
-        )  # fmt: skip
+            torch.from_numpy(np.stack([answer_of[t] for t in own + hard])),
+            own,
+            own + hard,
+            args.minilm,
+        )
         n, echoes = len(own + hard), (0, len(asked))  # an echo is never wanted
         scores[:, :n] = scores[:, :n].masked_fill(same.to(device), -1e4)
         wanted = torch.nn.functional.pad(wanted, echoes).to(device)

@@ -133,9 +133,13 @@ def build(rank):
         models.path(MINILM, quiet=True), num_labels=1, dtype=torch.float32
     )
     config = LoraConfig(
-        task_type="SEQ_CLS", r=rank, lora_alpha=rank, lora_dropout=0.0,
-        target_modules=["query", "key", "value", "dense"], modules_to_save=["classifier"],
-    )  # fmt: skip
+        task_type="SEQ_CLS",
+        r=rank,
+        lora_alpha=rank,
+        lora_dropout=0.0,
+        target_modules=["query", "key", "value", "dense"],
+        modules_to_save=["classifier"],
+    )
     return get_peft_model(base, config)
 
 
@@ -198,13 +202,17 @@ def main():
     passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
     print(f"{len(rows):,} training questions, {len(passages):,} passages; {device}", flush=True)
     first = len(parts["train"])  # the course's rows stand behind; its last hundred are for measuring
-    groups = [(1 - args.course - args.facts, np.arange(first)),
-              (args.course, np.arange(first, len(rows) - 100))]  # fmt: skip
+    groups = [
+        (1 - args.course - args.facts, np.arange(first)),
+        (args.course, np.arange(first, len(rows) - 100)),
+    ]
     blocks = {"dev": parts["dev"], "course": [rows[-100:]]}
     asked = questions.kept(args.work / "asked.npy", [q for q, _ in rows])
     number = {p: n for n, p in enumerate(passages)}
-    answered = {"own": [number[a] for _, a in rows],
-                "all": questions.kept(args.work / "passages.npy", passages)}  # fmt: skip
+    answered = {
+        "own": [number[a] for _, a in rows],
+        "all": questions.kept(args.work / "passages.npy", passages),
+    }
 
     model = build(args.rank).to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -216,8 +224,15 @@ def main():
         set_peft_model_state_dict(model, saved)
         optimizer.load_state_dict(torch.load(args.work / "adam", weights_only=True))
         print(f"going on after step {step}")
-    stream = batches(groups, rows, passages, misses, questions.exchanges(), args.batch,
-                     np.random.default_rng((args.seed, step)))  # fmt: skip
+    stream = batches(
+        groups,
+        rows,
+        passages,
+        misses,
+        questions.exchanges(),
+        args.batch,
+        np.random.default_rng((args.seed, step)),
+    )
     running = None
 
     def save():

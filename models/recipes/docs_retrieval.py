@@ -43,9 +43,7 @@ class Stages:
     """The passages in a store of their own, and the stages of the lesson over them."""
 
     def __init__(self, passages: pd.DataFrame, vectors: np.ndarray, folder: str):
-        rows = passages.assign(
-            id=[docs_passages.key(t) for t in passages["text"]], vector=list(vectors)
-        )
+        rows = passages.assign(id=[docs_passages.key(t) for t in passages["text"]], vector=list(vectors))
         self.table = lancedb.connect(folder).create_table("passages", rows)
         self.table.create_index("text", config=FTS())
         self.table.optimize()
@@ -53,9 +51,7 @@ class Stages:
         self.minilm = SentenceTransformer(str(path), device="cpu")
 
     def _rows(self, query, score: str) -> pd.DataFrame:
-        found = (
-            query.limit(CANDIDATES).select(["id", "object", "text", score]).to_arrow().to_pandas()
-        )
+        found = query.limit(CANDIDATES).select(["id", "object", "text", score]).to_arrow().to_pandas()
         return found.rename(columns={score: "score"}).set_index("id")
 
     def vectors(self, question: str) -> pd.DataFrame:
@@ -113,9 +109,7 @@ class Reader:
         self.work, self.known, self.model, self.bfloat16 = work, {}, None, bfloat16
         if work.exists():
             kept = pd.read_csv(work, sep="\t")
-            self.known = dict(
-                zip(kept["pair"], zip(kept["score"], kept["ms"], strict=True), strict=True)
-            )
+            self.known = dict(zip(kept["pair"], zip(kept["score"], kept["ms"], strict=True), strict=True))
 
     def __call__(self, question: str, texts: list[str]) -> tuple[np.ndarray, float]:
         """The scores of n passages, and the time of reading them."""
@@ -132,9 +126,7 @@ class Reader:
             pairs = [(question, texts[i]) for i in new]
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
                 scores, ms = timed(lambda: self.model.predict(pairs, show_progress_bar=False))
-            self.known |= {
-                keys[i]: (float(s), ms / len(new)) for i, s in zip(new, scores, strict=True)
-            }
+            self.known |= {keys[i]: (float(s), ms / len(new)) for i, s in zip(new, scores, strict=True)}
         return np.array([self.known[k][0] for k in keys]), sum(self.known[k][1] for k in keys)
 
     def save(self) -> None:
@@ -143,9 +135,16 @@ class Reader:
 
 
 def lines(stage: str, scores: pd.DataFrame, ms: dict[str, float]) -> list[dict]:
-    return [{"question_id": q, "stage": stage, "ndcg": f"{row.ndcg:.4f}",
-             "recall": f"{row.recall:.4f}", "ms": f"{ms[q]:.1f}"}
-            for q, row in zip(scores.index, scores.itertuples(), strict=True)]  # fmt: skip
+    return [
+        {
+            "question_id": q,
+            "stage": stage,
+            "ndcg": f"{row.ndcg:.4f}",
+            "recall": f"{row.recall:.4f}",
+            "ms": f"{ms[q]:.1f}",
+        }
+        for q, row in zip(scores.index, scores.itertuples(), strict=True)
+    ]
 
 
 def main() -> int:
@@ -154,9 +153,7 @@ def main() -> int:
     parser.add_argument("--vectors", type=pathlib.Path, help="another docs_vectors.npz")
     parser.add_argument("--chunks", nargs=2, action="append", default=[], metavar=("CUT", "FILE"))
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
-    parser.add_argument(
-        "--work", type=pathlib.Path, help="where the cross-encoder's scores are kept"
-    )
+    parser.add_argument("--work", type=pathlib.Path, help="where the cross-encoder's scores are kept")
     parser.add_argument("--bfloat16", action="store_true", help="read with fewer digits, faster")
     parser.add_argument("--out", type=pathlib.Path, default=OUT)
     given = parser.parse_args()
@@ -165,22 +162,25 @@ def main() -> int:
 
     judged = data.docs_questions(given.questions)
     asked = judged.drop_duplicates("question_id").set_index("question_id")["question"].to_dict()
-    grades = {q: {o: int(g) for o, g in zip(rows["object"], rows["grade"], strict=True)}
-              for q, rows in judged.groupby("question_id")}  # fmt: skip
+    grades = {
+        q: {o: int(g) for o, g in zip(rows["object"], rows["grade"], strict=True)}
+        for q, rows in judged.groupby("question_id")
+    }
     asked = {q: text for q, text in asked.items() if max(grades[q].values()) > 0}
 
     table = []
     cuts = [("", given.vectors, docs_passages.table())]
     for name, file in given.chunks:
-        made = docs_passages.table(titled=False) if name == "untitled" else docs_passages.table(
-            *map(int, name.split("-")))  # fmt: skip
+        made = (
+            docs_passages.table(titled=False)
+            if name == "untitled"
+            else docs_passages.table(*map(int, name.split("-")))
+        )
         cuts.append((f", {name}", file, made))
     for name, file, passages in cuts:
         vectors, found = docs_passages.lookup(passages["text"], file)
         if not found.all():
-            raise SystemExit(
-                f"{(~found).sum():,} passages have no vector; run docs_vectors.py first"
-            )
+            raise SystemExit(f"{(~found).sum():,} passages have no vector; run docs_vectors.py first")
         with tempfile.TemporaryDirectory() as folder:
             stages = Stages(passages, vectors, folder)
             stages.vectors("a first call warms up"), stages.bm25("a first call warms up")
@@ -190,24 +190,19 @@ def main() -> int:
                 stage[label] = {q: x[0] for q, x in both.items()}
                 ms[label] = {q: x[1] for q, x in both.items()}
         both = {q: timed(rrf, stage["vectors"][q], stage["BM25"][q]) for q in asked}
-        stage["fused by rank"], ms["fused by rank"] = (
-            {q: x[i] for q, x in both.items()} for i in (0, 1)
-        )
+        stage["fused by rank"], ms["fused by rank"] = ({q: x[i] for q, x in both.items()} for i in (0, 1))
         if not name:
-            both = {
-                q: timed(weighted, stage["vectors"][q], stage["BM25"][q], WEIGHT) for q in asked
-            }
+            both = {q: timed(weighted, stage["vectors"][q], stage["BM25"][q], WEIGHT) for q in asked}
             stage["fused by score"], ms["fused by score"] = (
-                {q: x[i] for q, x in both.items()} for i in (0, 1))  # fmt: skip
+                {q: x[i] for q, x in both.items()} for i in (0, 1)
+            )
         for label in stage:
             table += lines(label + name, measure(stage[label], grades), ms[label])
         if name:
             continue
         first, read = stage["fused by rank"], {}
         for depth in DEPTHS:
-            for q, text in tqdm(
-                asked.items(), desc=f"first {depth}", disable=not sys.stderr.isatty()
-            ):
+            for q, text in tqdm(asked.items(), desc=f"first {depth}", disable=not sys.stderr.isatty()):
                 if time.monotonic() > end:
                     break
                 rows = first[q][:depth]
@@ -225,8 +220,13 @@ def main() -> int:
             blended = {q: blend(found[q], stage["fused by score"][q]) for q in asked}
             table += lines(f"blended {depth}", measure(blended, grades), ms)
     pd.DataFrame(table).to_csv(given.out, sep="\t", index=False)
-    print(pd.DataFrame(table).astype({"ndcg": float, "recall": float, "ms": float}).groupby(
-        "stage", sort=False)[["ndcg", "recall", "ms"]].mean().round(3))  # fmt: skip
+    print(
+        pd.DataFrame(table)
+        .astype({"ndcg": float, "recall": float, "ms": float})
+        .groupby("stage", sort=False)[["ndcg", "recall", "ms"]]
+        .mean()
+        .round(3)
+    )
     return 0 if (q, DEPTHS[-1]) in read else 3
 
 

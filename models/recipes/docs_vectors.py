@@ -35,9 +35,7 @@ def embed(texts: list[str], work: pathlib.Path, seconds: float) -> np.ndarray | 
     path = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
     minilm = SentenceTransformer(str(path), device="cpu") if todo else None
     end = time.monotonic() + seconds
-    for start in tqdm(
-        range(0, len(todo), BATCH), desc="embedding", disable=not sys.stderr.isatty()
-    ):
+    for start in tqdm(range(0, len(todo), BATCH), desc="embedding", disable=not sys.stderr.isatty()):
         ids = todo[start : start + BATCH]
         vectors[ids] = minilm.encode([texts[i] for i in ids], normalize_embeddings=True)
         if time.monotonic() > end:

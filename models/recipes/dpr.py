@@ -36,16 +36,15 @@ def build(rank):
     base = BertModel.from_pretrained(
         models.path(MINILM, quiet=True), add_pooling_layer=False, dtype=torch.float32
     )
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0,
-                        target_modules=["query", "key", "value", "dense"])  # fmt: skip
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=["query", "key", "value", "dense"]
+    )
     return get_peft_model(base, config)
 
 
 def encode(model, tokenizer, texts, device):
     """Unit [CLS] vectors: (n, 384)."""
-    batch = tokenizer(
-        texts, padding=True, truncation=True, max_length=96, return_tensors="pt"
-    ).to(device)  # fmt: skip
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt").to(device)
     return torch.nn.functional.normalize(model(**batch).last_hidden_state[:, 0].float(), dim=1)
 
 
@@ -151,10 +150,15 @@ def main():
     parser.add_argument("--group", type=int, default=4, help="neighbouring rows taken together")
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--scale", type=float, default=20.0)
-    parser.add_argument("--echo", type=float, default=0.35,
-                        help="cosine of a question with its echo; with other questions, as a part of MiniLM's")  # fmt: skip
-    parser.add_argument("--words", type=float, default=0.7,
-                        help="cosine of a question with bare words, as a part of MiniLM's")  # fmt: skip
+    parser.add_argument(
+        "--echo",
+        type=float,
+        default=0.35,
+        help="cosine of a question with its echo; with other questions, as a part of MiniLM's",
+    )
+    parser.add_argument(
+        "--words", type=float, default=0.7, help="cosine of a question with bare words, as a part of MiniLM's"
+    )
     parser.add_argument("--keep", type=float, default=5.0, help="weight of these two")
     parser.add_argument("--minilm", type=float, default=0.3, help="MiniLM's part of the target")
     parser.add_argument("--bfloat16", action="store_true")
@@ -168,8 +172,9 @@ def main():
     parts = questions.split(args.pairs)
     rows = parts["train"] + questions.course_rows()
     passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
-    known = dict(zip((q for q, _ in rows),
-                     questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True))  # fmt: skip
+    known = dict(
+        zip((q for q, _ in rows), questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True)
+    )
     known |= zip(passages, questions.kept(args.work / "passages.npy", passages), strict=True)
     towers = {name: build(args.rank).to(device).train() for name in TOWERS}
     trained = [p for t in towers.values() for p in t.parameters() if p.requires_grad]
@@ -188,14 +193,19 @@ def main():
     running = None
 
     def save():
-        whole = {f"{name}|{k}": v.contiguous().cpu() for name, tower in towers.items()
-                 for k, v in get_peft_model_state_dict(tower).items()}  # fmt: skip
+        whole = {
+            f"{name}|{k}": v.contiguous().cpu()
+            for name, tower in towers.items()
+            for k, v in get_peft_model_state_dict(tower).items()
+        }
         save_file(whole | {"step": torch.tensor(step), "spent": torch.tensor(spent)}, state)
         torch.save(optimizer.state_dict(), args.work / "adam")
         found = held_out(towers, tokenizer, parts["dev"], device)
         with log.open("a") as out:
-            out.write("\t".join([str(step), f"{spent:.0f}", f"{running or 0:.4f}",
-                                 *(f"{x:.4f}" for x in found)]) + "\n")  # fmt: skip
+            out.write(
+                "\t".join([str(step), f"{spent:.0f}", f"{running or 0:.4f}", *(f"{x:.4f}" for x in found)])
+                + "\n"
+            )
         bar.set_postfix(dev_mrr=f"{found[1]:.3f}")
         for name, tower in towers.items():
             export(tower, args.out / f"dpr-{name}_encoder-multiset-base")

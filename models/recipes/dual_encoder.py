@@ -89,10 +89,18 @@ def run(name, seed, train, test, untouched):
         first = first_places(*pair, test, echoes=True)
         mean, low, high = interval(first - untouched)
         begin, end = [f"{np.mean(part):.3f}" if part else "" for part in (losses[:9], losses[-9:])]
-        found = {"run": name, "seed": seed, "epochs": epochs, "steps": len(losses),
-                 "first losses": begin, "last losses": end,
-                 **{k: f"{v:.4f}" for k, v in training.held_out(*pair, test).items()},
-                 "less MiniLM": f"{mean:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"}  # fmt: skip
+        found = {
+            "run": name,
+            "seed": seed,
+            "epochs": epochs,
+            "steps": len(losses),
+            "first losses": begin,
+            "last losses": end,
+            **{k: f"{v:.4f}" for k, v in training.held_out(*pair, test).items()},
+            "less MiniLM": f"{mean:.4f}",
+            "low": f"{low:.4f}",
+            "high": f"{high:.4f}",
+        }
         lines.append(found)
         print(found, flush=True)
 

@@ -229,13 +229,19 @@ def main():
         X.eliminate_zeros()
     print(f"{len(words):,} words, {X.nnz:,} cells", flush=True)
     W, V = train(
-        X, args.dim, args.epochs, args.lr, args.x_max, args.shards, args.seed,
-        args.work, args.work / "log.tsv",
-    )  # fmt: skip
+        X,
+        args.dim,
+        args.epochs,
+        args.lr,
+        args.x_max,
+        args.shards,
+        args.seed,
+        args.work,
+        args.work / "log.tsv",
+    )
     vectors = finish(W, V, args.difference, args.remove_top)
     args.out.mkdir(parents=True, exist_ok=True)
-    save_file({"vectors": torch.tensor(vectors, dtype=torch.float16)},
-              args.out / "vectors.safetensors")  # fmt: skip
+    save_file({"vectors": torch.tensor(vectors, dtype=torch.float16)}, args.out / "vectors.safetensors")
     (args.out / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
 

@@ -65,9 +65,7 @@ def report(name, vectors, sts=None):
     accuracy, sections = vectors.evaluate_word_analogies(questions, restrict_vocab=30_000)
     asked = sum(line[0] != ":" for line in pathlib.Path(questions).read_text().splitlines())
     answered = len(sections[-1]["correct"]) + len(sections[-1]["incorrect"])
-    print(
-        f"{name}: Google analogies {accuracy:.4f} of {answered:,} ({answered / asked:.1%} covered)"
-    )
+    print(f"{name}: Google analogies {accuracy:.4f} of {answered:,} ({answered / asked:.1%} covered)")
     for s in sections[:-1]:
         n = len(s["correct"]) + len(s["incorrect"])
         print(f"    {s['section']}: {len(s['correct']) / max(n, 1):.3f} of {n}")
@@ -98,9 +96,16 @@ def main():
         from gensim.models import Word2Vec
 
         model = Word2Vec(
-            Text(args.text), vector_size=100, window=10, sg=1, negative=5, epochs=args.epochs,
-            max_final_vocab=len(vectors), workers=2, seed=0,
-        )  # fmt: skip
+            Text(args.text),
+            vector_size=100,
+            window=10,
+            sg=1,
+            negative=5,
+            epochs=args.epochs,
+            max_final_vocab=len(vectors),
+            workers=2,
+            seed=0,
+        )
         report("word2vec", model.wv, args.sts)
 
 

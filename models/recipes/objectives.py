@@ -86,18 +86,30 @@ class Progress(TrainerCallback):
 
 def settings(kind, steps, seed, rate=RATE):
     return kind(
-        output_dir=str(cache() / "lesson10"), max_steps=steps, per_device_train_batch_size=BATCH,
-        learning_rate=rate, lr_scheduler_type="constant_with_warmup", warmup_steps=4, seed=seed,
-        use_cpu=True, dataloader_pin_memory=False, report_to="none", save_strategy="no",
-        logging_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(cache() / "lesson10"),
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        learning_rate=rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=4,
+        seed=seed,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
 
 
 def train(model, loss, rows, steps=STEPS, seed=0, progress=None):
     trainer = SentenceTransformerTrainer(
-        model=model, args=settings(SentenceTransformerTrainingArguments, steps, seed),
-        train_dataset=rows, loss=loss, callbacks=[progress or Progress()],
-    )  # fmt: skip
+        model=model,
+        args=settings(SentenceTransformerTrainingArguments, steps, seed),
+        train_dataset=rows,
+        loss=loss,
+        callbacks=[progress or Progress()],
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     model.eval()
@@ -150,8 +162,13 @@ def triplets(nli, gold, seed):
 
 
 def scored(pairs):
-    return Dataset.from_dict({"sentence1": list(pairs["sentence1"]), "sentence2": list(pairs["sentence2"]),
-                              "label": list(pairs["score"] / 5)})  # fmt: skip
+    return Dataset.from_dict(
+        {
+            "sentence1": list(pairs["sentence1"]),
+            "sentence2": list(pairs["sentence2"]),
+            "label": list(pairs["score"] / 5),
+        }
+    )
 
 
 def gold_rows(nli, gold, seed):
@@ -175,13 +192,21 @@ def unscored(nli):
 def train_grader(gold, seed):
     """A cross-encoder from the same raw BERT, trained on the gold pairs."""
     set_seed(seed)
-    grader = CrossEncoder(str(models.path(RAW, quiet=True)), num_labels=1, max_length=2 * LENGTH,
-                          activation_fn=torch.nn.Sigmoid(), device="cpu")  # fmt: skip
+    grader = CrossEncoder(
+        str(models.path(RAW, quiet=True)),
+        num_labels=1,
+        max_length=2 * LENGTH,
+        activation_fn=torch.nn.Sigmoid(),
+        device="cpu",
+    )
     freeze(grader.model.bert, trained=3)
     trainer = CrossEncoderTrainer(
-        model=grader, args=settings(CrossEncoderTrainingArguments, GRADER_STEPS, seed),
-        train_dataset=scored(gold), loss=BinaryCrossEntropyLoss(grader), callbacks=[Progress()],
-    )  # fmt: skip
+        model=grader,
+        args=settings(CrossEncoderTrainingArguments, GRADER_STEPS, seed),
+        train_dataset=scored(gold),
+        loss=BinaryCrossEntropyLoss(grader),
+        callbacks=[Progress()],
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     grader.eval()
@@ -247,11 +272,18 @@ def run(name, seed, nli, sts, steps=None):
         model.eval()
         after = cosines(model, *pairs)
         low, high = interval(before, after, scores)
-        lines.append({"objective": name, "seed": seed, "examples": step * BATCH,
-                      "STS before": f"{pearson(before, scores):.4f}",
-                      "STS after": f"{pearson(after, scores):.4f}",
-                      "gain low": f"{low:.4f}", "gain high": f"{high:.4f}",
-                      "entailment nearer": f"{nearer(model, unseen):.4f}"})  # fmt: skip
+        lines.append(
+            {
+                "objective": name,
+                "seed": seed,
+                "examples": step * BATCH,
+                "STS before": f"{pearson(before, scores):.4f}",
+                "STS after": f"{pearson(after, scores):.4f}",
+                "gain low": f"{low:.4f}",
+                "gain high": f"{high:.4f}",
+                "entailment nearer": f"{nearer(model, unseen):.4f}",
+            }
+        )
         model.train()
         print(lines[-1], flush=True)
 
@@ -263,8 +295,12 @@ def main():
     here = pathlib.Path(__file__)
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--nli", type=pathlib.Path, help="TSV: premise, entailment, neutral, contradiction")
-    parser.add_argument("--sts", type=pathlib.Path, default=data.SHARED / "sts_sample.tsv",
-                        help="TSV: sentence1, sentence2, score")  # fmt: skip
+    parser.add_argument(
+        "--sts",
+        type=pathlib.Path,
+        default=data.SHARED / "sts_sample.tsv",
+        help="TSV: sentence1, sentence2, score",
+    )
     parser.add_argument("--out", type=pathlib.Path, default=here.with_suffix(".tsv"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", choices=OBJECTIVES, default=list(OBJECTIVES))

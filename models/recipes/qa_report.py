@@ -35,11 +35,19 @@ DPR = "facebook/dpr-{}_encoder-multiset-base"
 COLBERT = "colbert-ir/colbertv2.0"
 KINDS = ["question", "answer", "name", "remark", "other"]
 CAPITAL = "Where is the capital of France?"
-CAPITALS = ["Paris is the capital of France.", "Berlin is the capital of Germany.",
-            "Madrid is the capital of Spain."]  # fmt: skip
+CAPITALS = [
+    "Paris is the capital of France.",
+    "Berlin is the capital of Germany.",
+    "Madrid is the capital of Spain.",
+]
 MOUNTAIN = "What is the tallest mountain in the world?"
-MOUNTAINS = [MOUNTAIN, "The tallest mountain in the world is Mount Everest.", "Mount Shasta",
-             "I like my hike in the mountains", "I am going to a yoga class"]  # fmt: skip
+MOUNTAINS = [
+    MOUNTAIN,
+    "The tallest mountain in the world is Mount Everest.",
+    "Mount Shasta",
+    "I like my hike in the mountains",
+    "I am going to a yoga class",
+]
 
 
 def rerank(name, blocks, score):
@@ -67,8 +75,10 @@ def retrieve(name, blocks, score, echo):
     right = s[np.arange(len(rows)), [passages.index(answer) for _, answer in rows]]
     ranks = 1 + (s > right[:, None]).sum(1)
     loud = np.mean(np.asarray(echo([q for q, _ in rows])) > right)
-    print(f"retrieve {len(passages)}, {name}: recall@1 {np.mean(ranks == 1):.3f}, recall@10 "
-          f"{np.mean(ranks <= 10):.3f}, MRR {np.mean(1 / ranks):.3f}, echo above {loud:.1%}")  # fmt: skip
+    print(
+        f"retrieve {len(passages)}, {name}: recall@1 {np.mean(ranks == 1):.3f}, recall@10 "
+        f"{np.mean(ranks <= 10):.3f}, MRR {np.mean(1 / ranks):.3f}, echo above {loud:.1%}"
+    )
     return 1 / ranks
 
 
@@ -86,8 +96,10 @@ def kinds(name, of_questions, of_passages):
     table = data.read_tsv(questions.HERE / "dpr_kinds.tsv", KINDS)
     q = of_questions(list(table["question"]))
     s = {kind: (q * of_passages(list(table[kind]))).sum(1) for kind in KINDS}
-    above = {f"{a} above {b}": (s[a] > s[b]).sum() for a, b in itertools.pairwise(
-        ["answer", "question", "name", "remark", "other"])}  # fmt: skip
+    above = {
+        f"{a} above {b}": (s[a] > s[b]).sum()
+        for a, b in itertools.pairwise(["answer", "question", "name", "remark", "other"])
+    }
     print(f"kinds, {name}:", ", ".join(f"{kind} {values.mean():.3f}" for kind, values in s.items()))
     print(f"  of {len(table)}:", ", ".join(f"{what} {n}" for what, n in above.items()))
 
@@ -134,15 +146,20 @@ def main():
     print(f"rerank ten, cross-encoder: MRR {mrr(model.model, model.tokenizer, blocks, 'cpu'):.3f}")
     print("capitals, cross-encoder:", model.predict([(CAPITAL, c) for c in CAPITALS]).round(3))
 
-    minilm = retrieve("MiniLM", blocks, lambda a, p: near(a, quiet=True) @ near(p, quiet=True).T,
-                      lambda a: np.ones(len(a)))  # fmt: skip
+    minilm = retrieve(
+        "MiniLM", blocks, lambda a, p: near(a, quiet=True) @ near(p, quiet=True).T, lambda a: np.ones(len(a))
+    )
     q = CLS(models.path(DPR.format("question"), quiet=True), DPRQuestionEncoder)
     p = CLS(models.path(DPR.format("ctx"), quiet=True), DPRContextEncoder)
     dpr = retrieve("DPR", blocks, lambda a, b: q(a) @ p(b).T, lambda a: (q(a) * p(a)).sum(1))
     tokens = Tokens(models.path(COLBERT, quiet=True))
     colbert = retrieve("ColBERT", blocks, tokens, tokens.echo)
-    retrieve("ColBERT without [MASK]", blocks, lambda a, b: tokens(a, b, masks=False),
-             lambda a: tokens.echo(a, masks=False))  # fmt: skip
+    retrieve(
+        "ColBERT without [MASK]",
+        blocks,
+        lambda a, b: tokens(a, b, masks=False),
+        lambda a: tokens.echo(a, masks=False),
+    )
     compare("DPR less MiniLM", dpr, minilm)
     compare("ColBERT less MiniLM", colbert, minilm)
     compare("ColBERT less DPR", colbert, dpr)

@@ -43,9 +43,10 @@ def split(file):
             used[max(0, start - GAP) : start + BLOCK + GAP] = True
     held_out = {answer for blocks in parts.values() for block in blocks for _, answer in block}
     parts["train"] = [
-        row for row, out in zip(rows, used, strict=True)
+        row
+        for row, out in zip(rows, used, strict=True)
         if not out and row[1] not in held_out and not LEFT_OUT.search(" ".join(row))
-    ]  # fmt: skip
+    ]
     return parts
 
 
@@ -78,9 +79,7 @@ def minilm():
 
 def vectors(texts, quiet=False):
     """MiniLM's unit vectors: (n, 384)."""
-    return minilm().encode(
-        texts, batch_size=64, normalize_embeddings=True, show_progress_bar=not quiet
-    )
+    return minilm().encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=not quiet)
 
 
 def kept(file, texts):
@@ -114,9 +113,7 @@ def near_misses(rows, file, k=12):
     found = []
     for near in (bm25_near(questions, passages, k + 1), minilm_near(questions, passages, k + 1)):
         found.append([[int(n) for n in line if n != o] for line, o in zip(near, own, strict=True)])
-    beside = [
-        [n for n in unique(own[max(0, i - 12) : i + 13]) if n != own[i]] for i in range(len(rows))
-    ]
+    beside = [[n for n in unique(own[max(0, i - 12) : i + 13]) if n != own[i]] for i in range(len(rows))]
     part = file.with_suffix(".part")
     part.write_text(json.dumps([passages, list(zip(*found, beside, strict=True))]), "utf-8")
     part.rename(file)

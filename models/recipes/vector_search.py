@@ -34,9 +34,7 @@ KEYS = ["number", "dimensions", "seed", "index", "setting"]
 
 def sentences() -> list[str]:
     """The first sentence of every documented object, each once, 4 to 40 words, in a fixed order."""
-    first = (
-        docs.corpus()["text"].str.split("\n").str[0].str.split(r"(?<=[.!?])\s", regex=True).str[0]
-    )
+    first = docs.corpus()["text"].str.split("\n").str[0].str.split(r"(?<=[.!?])\s", regex=True).str[0]
     first = first.drop_duplicates()
     return list(first[first.str.split().str.len().between(4, 40)].sample(frac=1, random_state=0))
 
@@ -76,8 +74,9 @@ def more_like(real: np.ndarray, number: int, seed: int = 0, near: int = 20) -> n
     parent = draw.integers(len(real), size=number)
     order = np.argsort(parent, kind="stable")
     new = np.empty((number, real.shape[1]), "float32")
-    for i, rows in zip(range(len(real)), np.split(order, np.cumsum(np.bincount(parent, minlength=len(real)))),
-                       strict=False):  # fmt: skip
+    for i, rows in zip(
+        range(len(real)), np.split(order, np.cumsum(np.bincount(parent, minlength=len(real)))), strict=False
+    ):
         steps = draw.standard_normal((len(rows), near), dtype="float32") / near**0.5
         towards = draw.integers(near, size=len(rows))
         steps[np.arange(len(rows)), towards] += draw.random(len(rows), dtype="float32") / 2
@@ -142,10 +141,17 @@ def measure(vectors: np.ndarray, queries: np.ndarray, seed: int):
             if exact is None:
                 exact = index.search(queries, 10)[1]
             right = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=False)])
-            yield {"number": len(vectors), "dimensions": vectors.shape[1], "seed": seed, "index": name,
-                   "setting": " ".join(f"{k}={v}" for k, v in setting.items()) or "-",
-                   "build seconds": f"{seconds:.1f}", "recall@10": f"{right:.4f}",
-                   "median ms": f"{ms:.3f}", "bytes a vector": f"{each:.0f}"}  # fmt: skip
+            yield {
+                "number": len(vectors),
+                "dimensions": vectors.shape[1],
+                "seed": seed,
+                "index": name,
+                "setting": " ".join(f"{k}={v}" for k, v in setting.items()) or "-",
+                "build seconds": f"{seconds:.1f}",
+                "recall@10": f"{right:.4f}",
+                "median ms": f"{ms:.3f}",
+                "bytes a vector": f"{each:.0f}",
+            }
         del index
 
 
@@ -155,9 +161,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=384, help="at most 384, a multiple of 4")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path(__file__).with_suffix(".tsv")
-    )
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).with_suffix(".tsv"))
     args = parser.parse_args()
     if args.number < 1_000 or args.dimensions % 4 or not 4 <= args.dimensions <= 384:
         parser.error("at least 1,000 vectors, of 4 to 384 dimensions, a multiple of 4")

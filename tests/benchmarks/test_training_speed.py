@@ -38,8 +38,7 @@ def published_loop(pairs, batches):
         vectors = []
         for encoder, column in zip(encoders, ("question", "answer"), strict=True):
             texts = list(pairs[column].iloc[rows])
-            found = tokenizer(texts, padding=True, truncation=True, max_length=LENGTH,
-                              return_tensors="pt")  # fmt: skip
+            found = tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
             vectors.append(encoder(found["input_ids"], found["attention_mask"].bool()))
         loss = cross_entropy(vectors[0] @ vectors[1].T, torch.arange(len(rows)))
         optimizer.zero_grad()
@@ -54,8 +53,15 @@ def course_loop(pairs):
     torch.manual_seed(0)
     encoders = training.Encoder(), training.Encoder()
     times = [time.perf_counter()]
-    losses = training.train(*encoders, pairs, epochs=1, batch=BATCH, lr=RATE, progress=False,
-                            each_epoch=lambda _: times.append(time.perf_counter()))  # fmt: skip
+    losses = training.train(
+        *encoders,
+        pairs,
+        epochs=1,
+        batch=BATCH,
+        lr=RATE,
+        progress=False,
+        each_epoch=lambda _: times.append(time.perf_counter()),
+    )
     return losses, times[1] - times[0]
 
 

@@ -84,8 +84,11 @@ def cross_encoder_capitals():
 
     folder = models.path("cross-encoder/ms-marco-MiniLM-L-6-v2", quiet=True)
     model = CrossEncoder(str(folder), activation_fn=torch.nn.Sigmoid(), device="cpu")
-    passages = ["Paris is the capital of France.", "Berlin is the capital of Germany.",
-                "Madrid is the capital of Spain."]  # fmt: skip
+    passages = [
+        "Paris is the capital of France.",
+        "Berlin is the capital of Germany.",
+        "Madrid is the capital of Spain.",
+    ]
     return model.predict([("Where is the capital of France?", p) for p in passages])
 
 
@@ -106,18 +109,14 @@ def bert_cosines(n):
 
     rows = sts_rows(n)
     pairs = zip(rows["sentence1"], rows["sentence2"], strict=True)
-    return np.array(
-        [torch.cosine_similarity(mean(a), mean(b), dim=0).item() for a, b in pairs]
-    ).round(4)
+    return np.array([torch.cosine_similarity(mean(a), mean(b), dim=0).item() for a, b in pairs]).round(4)
 
 
 def minilm(sentences):
     from sentence_transformers import SentenceTransformer
 
     folder = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
-    return SentenceTransformer(str(folder), device="cpu").encode(
-        sentences, normalize_embeddings=True
-    )
+    return SentenceTransformer(str(folder), device="cpu").encode(sentences, normalize_embeddings=True)
 
 
 def minilm_cosines(n):
@@ -153,8 +152,10 @@ def sts_minilm_first_ten():
 def contrastive_losses():
     target = torch.arange(4)
     steps = [(0, 0), (0.5, 0.02), (1.0, 0.04)]
-    return [torch.nn.functional.cross_entropy(SCORES + up * EYE - down * (1 - EYE), target).item()
-            for up, down in steps]  # fmt: skip
+    return [
+        torch.nn.functional.cross_entropy(SCORES + up * EYE - down * (1 - EYE), target).item()
+        for up, down in steps
+    ]
 
 
 def contrastive_softmax():
