@@ -29,6 +29,29 @@ def code(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
+def path(number: str, solutions: bool = False) -> Path:
+    """The notebook of a lesson, "03", or its solutions."""
+    found = [p for p in (SOLUTIONS if solutions else LESSONS) if p.name.startswith(f"{number}_")]
+    assert len(found) == 1, f"no lesson {number} in {'notebooks/solutions' if solutions else 'notebooks'}/"
+    return found[0]
+
+
+def cell(number: str, tag: str, solutions: bool = False) -> nbformat.NotebookNode:
+    """The one cell of a lesson that carries a tag: cell("03", "ranking")."""
+    where = path(number, solutions)
+    found = [c for c in read(where).cells if tag in tags(c)]
+    assert len(found) == 1, (
+        f"{name(where)}: {len(found)} cells carry the tag {tag!r}, where a test reads one; "
+        "tag the cell that shows it (JupyterLab: property inspector, Cell Tags)"
+    )
+    return found[0]
+
+
+def shown(number: str, tag: str, solutions: bool = False) -> str:
+    """What the cell with this tag printed or returned, as plain text."""
+    return text(cell(number, tag, solutions))
+
+
 def text(cell: nbformat.NotebookNode) -> str:
     """All that a cell printed or returned as plain text."""
     parts = []
