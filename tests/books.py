@@ -1,7 +1,6 @@
 """What the tests of the notebooks share."""
 
 import ast
-import re
 from pathlib import Path
 
 import nbformat
@@ -68,20 +67,12 @@ def definitions(path: Path, *wanted: str, given: dict | None = None) -> dict:
     """
     space: dict = dict(given or {})
     for cell in code(read(path)):
-        lines = cell.source.splitlines()
         statements = ast.parse(cell.source).body
-        imports = [x for x in statements if isinstance(x, ast.Import | ast.ImportFrom)]
-        exec("\n".join(map(ast.unparse, imports)), space)
-        if any(re.search(rf"^(def|class) {w}\b", cell.source, re.M) for w in wanted):
-            kept, inside = [], False
-            for line in lines:  # the definitions alone, not what the cell does with them
-                if re.match(r"(def|class|@)", line):
-                    inside = True
-                elif line and not line[0].isspace():
-                    inside = False
-                if inside:
-                    kept.append(line)
-            exec("\n".join(kept), space)
+        kept = [x for x in statements if isinstance(x, ast.Import | ast.ImportFrom)]
+        made = [x for x in statements if isinstance(x, ast.FunctionDef | ast.ClassDef)]
+        if {x.name for x in made} & set(wanted):  # the definitions alone, not what the cell does with them
+            kept += made
+        exec(ast.unparse(ast.Module(kept, [])), space)
     missing = [w for w in wanted if w not in space]
     assert not missing, f"{path.name} no longer defines {missing}"
     return space

@@ -8,8 +8,7 @@ from originals.test_originals import EYE, SCORES, TABLE
 
 from helpers.exercises import lesson05
 
-LESSON = next(p for p in books.LESSONS if p.name.startswith("05"))
-SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("05"))
+LESSON, SOLUTIONS = books.path("05"), books.path("05", solutions=True)
 
 
 @pytest.fixture(scope="module")
@@ -98,26 +97,26 @@ def test_what_the_prose_says_of_the_batch_of_eight():
     from sentence_transformers.sentence_transformer.losses import ContrastiveLoss
 
     cells = books.read(LESSON).cells
-    printed = "\n".join(books.text(c) for c in cells if c.cell_type == "code")
     prose = " ".join(" ".join(c.source.split()) for c in cells if c.cell_type == "markdown")
 
-    def numbers(line):
-        return [float(x) for x in re.search(line, printed).groups()]
+    def numbers(tag, line):
+        return [float(x) for x in re.search(line, books.shown("05", tag)).groups()]
 
     assert inspect.signature(ContrastiveLoss.__init__).parameters["margin"].default == 0.5
     assert "(0.5 here, as in the library's `ContrastiveLoss`)" in prose
-    right, many = numbers(r"right answer first for (\d+) of (256) questions")
+    right, many = numbers("right_first", r"right answer first for (\d+) of (256) questions")
     assert "with one in thirty" in prose and round(many / (many - right)) in range(26, 35)
-    assert "a quarter of which are wrong" in prose and "first for 6 of 8 questions" in printed
-    eight, all_of_them = (numbers(rf"{n} pairs: .* at T = (\S+)")[0] for n in (8, 256))
+    assert "a quarter of which are wrong" in prose
+    assert numbers("eight_pairs", r"right answer first for (\d+) of (8)") == [6, 8]
+    eight, all_of_them = (numbers("best_temperature", rf"{n} pairs: .* at T = (\S+)")[0] for n in (8, 256))
     assert 0.05 < all_of_them * 2 < eight < 0.5, "the lowest point lies higher for the eight"
     pushes = {
-        name: numbers(rf"{name} .*pushes +(\d+) of 56 wrong answers, and (\d) of the 2 that win")
+        name: numbers("pushes", rf"{name} .*pushes +(\d+) of 56 wrong answers, and (\d) of the 2 that win")
         for name in ("margin", "triplet", "cross-entropy")
     }
     assert pushes["margin"] == [1, 1] and pushes["triplet"][1] == pushes["cross-entropy"][1] == 2
-    before, after = numbers(r"margin +(\S+), every cosine 0.2 higher: (\S+)")
+    before, after = numbers("higher", r"margin +(\S+), every cosine 0.2 higher: (\S+)")
     assert after < before, "the margin loss is pleased"
     for name in ("triplet", "cross-entropy"):
-        before, after = numbers(rf"{name} +(\S+), every cosine 0.2 higher: (\S+)")
+        before, after = numbers("higher", rf"{name} +(\S+), every cosine 0.2 higher: (\S+)")
         assert after == before

@@ -11,8 +11,7 @@ import torch
 from helpers import ROOT, data, models, training
 from helpers.exercises import lesson06
 
-LESSON = next(p for p in books.LESSONS if p.name.startswith("06"))
-SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("06"))
+LESSON, SOLUTIONS = books.path("06"), books.path("06", solutions=True)
 PAIRS = data.qa_pairs(part="train")[:40]
 SMALL = {"width": 32, "layers": 2, "heads": 2, "out": 8}
 TABLE = ROOT / "models" / "recipes" / "dual_encoder.tsv"
@@ -29,6 +28,7 @@ def lesson():
         "optimizers",
         "rate",
         "update",
+        "batches",
         "train",
         "ranks",
         "embed",
@@ -109,8 +109,8 @@ def test_a_table_smaller_than_a_batch_and_an_empty_text_are_refused(lesson):
 
 def test_the_keyboard_stops_the_lessons_loop(lesson, capsys):
     def interrupted(steps, **_):
-        for step in steps:
-            if step == 3:
+        for number, step in enumerate(steps):
+            if number == 3:
                 raise KeyboardInterrupt
             yield step
 
@@ -213,7 +213,7 @@ def test_wrong_partners_fall_most_of_the_way():
     """Of the saved run: both begin alike; with wrong partners the loss falls more than half as far."""
     import re
 
-    printed = "\n".join(map(books.text, books.code(books.read(LESSON))))
+    printed = books.shown("06", "partners")
     start, end = (
         np.array(
             [

@@ -13,8 +13,7 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from helpers import data, docs, models
 from helpers.exercises import lesson08
 
-LESSON = books.NOTEBOOKS / "08_tokenizers.ipynb"
-SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+LESSON, SOLUTION = books.path("08"), books.path("08", solutions=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +64,7 @@ def test_the_hand_written_bpe_makes_the_librarys_merges(lesson, n):
 
 
 def test_it_is_short_enough_to_read():
-    cell = next(c for c in books.code(books.read(LESSON)) if "def train_bpe" in c.source)
-    assert len(cell.source.splitlines()) < 25
+    assert len(books.cell("08", "train_bpe").source.splitlines()) <= 25
 
 
 def test_words_are_cut_as_the_library_cuts_them(lesson):
@@ -158,14 +156,10 @@ def test_the_worked_answers_are_right_and_the_blanks_are_not(bert, unigram, caps
 # what the prose says of the printed figures -----------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def printed():
-    return "\n".join(books.text(cell) for cell in books.code(books.read(LESSON)))
-
-
 def test_the_first_join_of_the_toy(lesson):
-    cell = next(c.source for c in books.code(books.read(LESSON)) if c.source.startswith("toy ="))
-    toy = re.search('"(.+?)"', cell)[1]
+    space = dict(lesson)
+    exec(books.cell("08", "toy").source, space)
+    toy = space["toy"]
     pairs = Counter(pair for word in toy.split() for pair in pairwise(word))
     (first, most), (_, second) = pairs.most_common(2)
     assert "".join(first) == "in" and (most, second) == (5, 3)
@@ -173,8 +167,8 @@ def test_the_first_join_of_the_toy(lesson):
     assert {"deep", "learn", "train"} <= {parts[0] for parts in pieces.values()}
 
 
-def test_what_a_larger_vocabulary_buys(printed):
-    tables = {}
+def test_what_a_larger_vocabulary_buys():
+    tables, printed = {}, books.shown("08", "sizes")
     for name in ("held-out documentation", "fairy tales"):
         found = re.search(rf"^{name}, pieces per word.*pieces: (\S+)\)\n.*\n((?:   \w.*\n)+)", printed, re.M)
         rows = {line.split()[0]: [float(v) for v in line.split()[1:]] for line in found[2].splitlines()}
@@ -189,9 +183,9 @@ def test_what_a_larger_vocabulary_buys(printed):
     assert tales["BPE"][0] < docs["BPE"][0] and tales["BERT"] < docs["BERT"]
 
 
-def test_who_keeps_which_word_whole(printed):
-    start = printed.index("BPE (ours): ")
-    found = re.findall(r"^(\S.*): \d+ pieces\n((?:   .*\n)+)", printed[start:], re.M)
+def test_who_keeps_which_word_whole():
+    printed = books.shown("08", "five_vocabularies")
+    found = re.findall(r"^(\S.*): \d+ pieces\n((?:   .*\n)+)", printed, re.M)
     cut = {name: pieces.replace("▁", "").split() for name, pieces in found}
     ours = [pieces for name, pieces in cut.items() if name != "BERT"]
     assert len(ours) == 4 and 2 <= sum("hyperparameters" in pieces for pieces in ours) < 4
@@ -209,8 +203,9 @@ def test_the_words_of_the_tales_are_short():
     assert length(data.tales()) < length(held_out) - 1
 
 
-def test_what_was_never_seen(printed):
-    kept = {name: int(n) for name, n in re.findall(r"^(\S.*?) +(\d) of 6 come back", printed, re.M)}
+def test_what_was_never_seen():
+    unharmed, printed = books.shown("08", "unharmed"), books.shown("08", "unseen")
+    kept = {name: int(n) for name, n in re.findall(r"^(\S.*?) +(\d) of 6 come back", unharmed, re.M)}
     assert kept["byte-level BPE"] == kept["SentencePiece"] == 6 > kept["BERT"] > kept["WordPiece"]
     assert "naive     comes back as naive" in printed
     for text in ("привет", "こんにちは", "🐉"):
@@ -218,14 +213,15 @@ def test_what_was_never_seen(printed):
         assert len(cut) == len(text.encode())
 
 
-def test_the_merges_the_vocabulary_and_the_spaces(printed):
-    assert "the same 200 merges in the same order: True" in printed
-    assert "the same vocabulary: True" in printed
-    assert "joined again: True" in printed
-    assert re.search(r"two spaces: .*\| ▁ \| ▁learning", printed)
+def test_the_merges_the_vocabulary_and_the_spaces():
+    assert "the same 200 merges in the same order: True" in books.shown("08", "same_merges")
+    assert "the same vocabulary: True" in books.shown("08", "same_vocabulary")
+    spaces = books.shown("08", "spaces")
+    assert "joined again: True" in spaces
+    assert re.search(r"two spaces: .*\| ▁ \| ▁learning", spaces)
 
 
 def test_questions_are_dearer_without_their_signs():
-    said = "\n".join(books.text(cell) for cell in books.code(books.read(SOLUTION)))
+    said = books.shown("08", "fertilities", solutions=True)
     tales, asked = re.findall(r": (\S+) pieces of BERT's per word, (\S+) without signs", said)
     assert float(tales[0]) > float(asked[0]) and float(tales[1]) < float(asked[1])

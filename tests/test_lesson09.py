@@ -9,8 +9,7 @@ import pytest
 from helpers import data, models
 from helpers.exercises import lesson09
 
-LESSON = books.NOTEBOOKS / "09_bert_pretraining.ipynb"
-SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+LESSON, SOLUTION = books.path("09"), books.path("09", solutions=True)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +117,11 @@ def test_the_gate_that_is_opened_is_the_one_that_keeps(bind):
 
 
 def test_a_random_sentence_is_aligned_word_by_word(lesson, bind):
-    source = next(c.source for c in books.code(books.read(LESSON)) if "french_of =" in c.source)
-    space = {"np": np}
-    exec(source, space)
+    space = {}
+    exec(books.cell("09", "small_language").source, space)
+    random_sentence = bind("random_sentence", **space)
     for seed in range(50):
-        english, french, places = space["random_sentence"](np.random.default_rng(seed))
+        english, french, places = random_sentence(np.random.default_rng(seed))
         assert [space["french_of"][english[i]] for i in places] == french
         assert sorted(places) == list(range(len(english)))
     translate = bind("translate", source_id={"": 0, "the": 1}, english=["the"])
@@ -176,8 +175,7 @@ def test_the_masking_keeps_its_rules(bind, small):
 
 
 def test_the_masking_is_short_enough_to_read():
-    cell = next(c for c in books.code(books.read(LESSON)) if "def mask_pieces" in c.source)
-    assert len(cell.source.splitlines()) <= 25
+    assert len(books.cell("09", "mask_pieces").source.splitlines()) <= 25
 
 
 def test_half_of_the_second_sentences_follow(lesson):
@@ -225,14 +223,23 @@ def test_the_two_parts_are_the_librarys_loss(lesson):
     assert right.item() == pytest.approx(answers.float().mean().item())
 
 
-def test_the_line_is_the_loss_of_the_counted_shares():
-    """No guesser that gives every position the same shares does better on the counted text."""
+def test_the_line_is_the_loss_of_the_counted_shares(bind, small, capsys):
+    """The lesson's cell on made-up pieces: scipy's entropy of the shares, and their loss as torch has it."""
+    import torch
     from scipy.stats import entropy
 
-    text = LESSON.read_text(encoding="utf-8")
-    assert "-(p[p > 0] * p[p > 0].log()).sum()" in text
-    share = np.array([6, 3, 1]) / 10
-    assert -(share * np.log(share)).sum() == pytest.approx(entropy(share))
+    mask_pieces = bind("mask_pieces", n_special=5, small=small)
+    ids = torch.randint(0, 500, (1_400, 20), generator=torch.Generator().manual_seed(0)) ** 2 // 500
+    space = {"torch": torch, "np": np, "n_special": 5, "small": small, "mask_pieces": mask_pieces}
+    space["whole"] = {"input_ids": ids}
+    exec(books.cell("09", "line_to_beat").source, space)
+    counted = np.bincount(ids[1_000:].flatten(), minlength=500)[5:]
+    assert space["entropy"] == pytest.approx(entropy(counted))
+    shares = torch.tensor([0.0] * 5 + [float(n) for n in counted]) + 1
+    wanted = torch.nn.functional.cross_entropy(
+        shares.log().repeat(len(space["targets"]), 1), space["targets"]
+    )
+    assert space["line"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_the_best_span_is_the_best_of_all(lesson):

@@ -12,8 +12,7 @@ import torch
 from helpers import ROOT, data, models
 from helpers.exercises import lesson10
 
-LESSON = next(p for p in books.LESSONS if p.name.startswith("10"))
-SOLUTIONS = next(p for p in books.SOLUTIONS if p.name.startswith("10"))
+LESSON, SOLUTIONS = books.path("10"), books.path("10", solutions=True)
 TABLE = ROOT / "models" / "recipes" / "objectives.tsv"
 HORSES = data.read_tsv(data.SHARED / "horses.tsv", ["part", "horse", "zebra", "thing"])
 
