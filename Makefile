@@ -41,7 +41,7 @@ format: $(READY)  ## lay out code and notebooks, mend what the linter can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-lessons: $(READY)  ## run every lesson again and save its outputs
+lessons: $(READY)  ## run lessons again and save their outputs: all, or LESSONS="03 07"
 	COURSE_MODELS=bundled $(BIN)/python tests/offline.py $(BIN)/python tests/execute.py $(LESSONS)
 
 stress: $(READY)  ## the long tests, every cell of every lesson twice, and the benchmarks

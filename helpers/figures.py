@@ -83,7 +83,8 @@ def label_points(
     texts = [ax.text(x, y, w, **text) for (x, y), w in zip(points, labels, strict=True)]
     full = points if avoid is None else np.vstack([points, avoid])
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.8}
-    adjust_text(texts, x=full[:, 0], y=full[:, 1], ax=ax, expand=(1.15, 1.35), arrowprops=line)
+    # it seldom settles, and left to itself it stops by the clock: no two pictures would be equal
+    adjust_text(texts, x=full[:, 0], y=full[:, 1], ax=ax, expand=(1.15, 1.35), arrowprops=line, iter_lim=500)
 
 
 def heatmap(ax: "Axes", matrix: "np.ndarray", labels: Sequence[str], **options: object) -> None:
