@@ -1,7 +1,8 @@
 """What the lessons of this course share: models and data on disk, figures, exercise checks.
 
-Importing `helpers` is quick. Each module imports torch, gensim or matplotlib only in the
-function that needs it.
+Importing `helpers` is quick. A module imports torch, gensim or matplotlib only in the function
+that needs it; those that are about networks (encoders, training, checkpoints, processes, zoo) import
+torch at the top.
 """
 
 import os

@@ -46,6 +46,21 @@ def qa_pairs(path: str | Path | None = None, part: str | None = None) -> "pandas
     return table
 
 
+def as_pairs(pairs: "pandas.DataFrame | str | Path") -> "pandas.DataFrame":
+    """Columns question and answer, from a TSV's path or a DataFrame (there `questions` and
+    `answers` will do too). Raises ValueError as `read_tsv` does."""
+    if isinstance(pairs, str | Path):
+        return qa_pairs(pairs)
+    pairs = pairs.rename(columns={"questions": "question", "answers": "answer"})
+    for column in ("question", "answer"):
+        if column not in pairs:
+            raise ValueError(f"the pairs have no column {column!r}; they have {list(pairs)}")
+        for place, text in enumerate(pairs[column]):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"row {place}: column {column!r} is empty")
+    return pairs[["question", "answer"]].reset_index(drop=True)
+
+
 def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFrame":
     """Sentence pairs with a similarity, columns sentence1, sentence2, score (0 to 5).
 
@@ -108,7 +123,7 @@ def summaries(path: str | Path | None = None) -> "pandas.DataFrame":
 def docs_questions(path: str | Path | None = None) -> "pandas.DataFrame":
     """Questions to the libraries' documentation, a row a judgement.
 
-    Columns question_id, question, object (as in `helpers.docs.corpus()`), grade: 2 where the
+    Columns question_id, question, object (as in `helpers.documentation.corpus()`), grade: 2 where the
     object's text answers the question, 1 where it helps, 0 where it does not. Raises as `qa_pairs`;
     also for another grade, for a question that changes under one question_id, and for an object
     judged twice for one question.

@@ -19,20 +19,20 @@ COURSE_MODELS_DIR is where originals lie (default models/).
 import argparse
 import functools
 import importlib.util
-import json
 import os
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import ROOT, hub, stand_ins
+from helpers import ROOT, files, hub, stand_ins
 
 if TYPE_CHECKING:
     import pandas
     from gensim.models import KeyedVectors
 
 BUNDLED = ROOT / "models" / "bundled"
+HEAD = "# Written by helpers.models: what was downloaded, to be the same next time.\n\n"
 
 # A reader's notebook never asks the network for a model by itself: see `download`.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -275,18 +275,14 @@ def _lock() -> dict:
 
 
 def _write_lock(name: str, record: dict) -> None:
+    import tomli_w
     from filelock import FileLock
 
     file = originals() / "lock.toml"
     with FileLock(originals() / ".partial" / "lock.toml.lock"):
-        lines = ["# Written by helpers.models: what was downloaded, to be the same next time.\n"]
-        for key, value in sorted((_lock() | {name: record}).items()):
-            lines.append(f"[{json.dumps(key)}]\nrevision = {json.dumps(value['revision'])}\n")
-            pairs = ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value["sha256"].items())
-            lines.append(f"sha256 = {{ {pairs} }}\n")
-        part = file.with_suffix(".part")
-        part.write_text("\n".join(lines), encoding="utf-8")
-        part.replace(file)
+        records = dict(sorted((_lock() | {name: record}).items()))
+        with files.put_whole(file) as part:
+            part.write_text(HEAD + tomli_w.dumps(records), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,15 +7,13 @@ embeddings. `helpers.models.path` calls
 is made once even when two notebooks ask at the same moment.
 """
 
-import errno
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import cache
+from helpers import cache, files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,23 +42,12 @@ def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
     with FileLock(place / f"{folder.name}.lock"):
         if folder.exists():  # another notebook made it while this one waited
             return folder
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=place))
-        try:
+        what = f"the folder of {name} (about 100 MB in {place.parent.name}/)"
+        with files.put_whole(folder, what, folder=True) as part:
             MAKERS[kind](shipped, minilm, part)
             for file in TOKENIZER:
                 if (minilm / file).exists():
                     shutil.copy(minilm / file, part / file)
-            part.chmod(0o755)
-            part.rename(folder)
-        except Exception as e:
-            shutil.rmtree(part, ignore_errors=True)
-            if (isinstance(e, OSError) and e.errno == errno.ENOSPC) or "No space left" in str(e):
-                raise OSError(
-                    errno.ENOSPC,
-                    f"no room on the disk to unpack {name} (about 100 MB in {place.parent.name}/); "
-                    "make room and run the cell again",
-                ) from e
-            raise
     return folder
 
 

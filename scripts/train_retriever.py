@@ -6,7 +6,7 @@
 The table is a TSV with the columns `questions` and `answers`. The first 70 % of its rows are
 trained on; the rest judge, before and after. Under torchrun the processes share each batch, and
 every question sees the passages of all processes as its wrong ones. Each process takes its own
-GPU where there are any. The result opens with helpers.training.load(OUT).
+GPU where there are any. The result opens with helpers.checkpoints.load(OUT).
 """
 
 import argparse
@@ -17,19 +17,19 @@ import sys
 import torch
 import torch.distributed as dist
 
-from helpers import data, models, training
+from helpers import checkpoints, data, encoders, models, ranking, training
 
 
 def build(start: str, side: str) -> torch.nn.Module:
     """An encoder before its first step. start: as in --start; side: "question" or "answer"."""
     if start == "scratch":
-        return training.Encoder()
+        return encoders.Encoder()
     if start == "raw":
-        return training.Pretrained(models.path("bert-base-uncased", quiet=True))
-    folder = models.path(training.MINILM, quiet=True)
+        return encoders.Pretrained(models.path("bert-base-uncased", quiet=True))
+    folder = models.path(encoders.MINILM, quiet=True)
     if start == "minilm":
-        return training.Pretrained(folder)
-    return training.TopicAndForm(folder, start=1.0 if side == "question" else 0.0)
+        return encoders.Pretrained(folder)
+    return encoders.TopicAndForm(folder, start=1.0 if side == "question" else 0.0)
 
 
 def place() -> str:
@@ -67,7 +67,7 @@ def main() -> None:
         train, test = (data.qa_pairs(args.pairs, part) for part in ("train", "test"))
         torch.manual_seed(args.seed)  # the same start on every process
         pair = [build(args.start, side).to(device) for side in ("question", "answer")]
-        before = training.held_out(*pair, test) if first else None
+        before = ranking.score_pair(*pair, test) if first else None
         losses = training.train(
             *pair,
             train,
@@ -80,10 +80,10 @@ def main() -> None:
             seed=args.seed,
         )
         if first:
-            after = training.held_out(*pair, test)
+            after = ranking.score_pair(*pair, test)
             for name, value in after.items():
                 print(f"{name:24} before {before[name]:.3f}   after {value:.3f}")
-            training.save(args.out, *pair, start=args.start, losses=losses, held_out=after)
+            checkpoints.save(args.out, *pair, start=args.start, losses=losses, held_out=after)
             print(f"saved in {args.out}/")
         if several:
             dist.barrier()  # leave together: who leaves while others still talk may break off badly

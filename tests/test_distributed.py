@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from helpers import ROOT, data, training
+from helpers import ROOT, checkpoints, data, encoders, processes, training
 
 WORKER = """
 import sys
 import torch, torch.distributed as dist
-from helpers import data, training
+from helpers import checkpoints, data, encoders, training
 
 several = sys.argv[2] == "2"
 if several:
@@ -21,11 +21,11 @@ if several:
 torch.set_num_threads(1)
 torch.manual_seed(0)
 sizes = {"width": 16, "layers": 1, "heads": 2, "out": 8, "dropout": 0.0}
-pair = [training.Encoder(**sizes) for _ in range(2)]
+pair = [encoders.Encoder(**sizes) for _ in range(2)]
 pairs = data.qa_pairs(part="train")[:48]
-losses = training.train(*pair, pairs, epochs=2, batch=16, lr=1e-3, warmup=0.1, scale=20, echo=True, half=False, progress=False)
+losses = training.train(*pair, pairs, epochs=2, batch=16, lr=1e-3, warmup=0.1, scale=20, echo=True, bfloat16=False, progress=False)
 if not several or dist.get_rank() == 0:
-    training.save(sys.argv[1], *pair, losses=losses)
+    checkpoints.save(sys.argv[1], *pair, losses=losses)
 if several:
     dist.barrier()
     dist.destroy_process_group()
@@ -65,18 +65,18 @@ def worker(tmp_path_factory):
 
 def test_two_processes_train_as_one(worker, tmp_path):
     """The same global batches: losses equal to 1e-4, vectors after six steps to 1e-3."""
-    for processes in (1, 2):
-        torchrun(processes, str(worker), str(tmp_path / str(processes)), str(processes))
-    one, two = (training.about(tmp_path / n)["losses"] for n in "12")
+    for number in (1, 2):
+        torchrun(number, str(worker), str(tmp_path / str(number)), str(number))
+    one, two = (checkpoints.about(tmp_path / n)["losses"] for n in "12")
     assert len(one) == len(two) == 6
     assert two == pytest.approx(one, rel=1e-4)
     texts = data.qa_pairs(part="test")["question"][:50]
-    for a, b in zip(training.load(tmp_path / "1"), training.load(tmp_path / "2"), strict=True):
-        assert torch.allclose(training.embed(a, texts), training.embed(b, texts), atol=1e-3)
+    for a, b in zip(checkpoints.load(tmp_path / "1"), checkpoints.load(tmp_path / "2"), strict=True):
+        assert torch.allclose(encoders.embed(a, texts), encoders.embed(b, texts), atol=1e-3)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch):
-    monkeypatch.setattr(training, "_world", lambda: 3)
+    monkeypatch.setattr(processes, "world", lambda: 3)
     with pytest.raises(ValueError, match="a batch of 32 cannot be shared by 3 processes evenly"):
         training.train(None, None, data.qa_pairs())
 
@@ -98,9 +98,9 @@ def test_the_script_trains_and_saves_on_two_processes(tmp_path):
         str(tmp_path / "pair"),
     )
     assert "recall@1 with echoes" in printed and printed.count("saved in") == 1
-    about = training.about(tmp_path / "pair")
+    about = checkpoints.about(tmp_path / "pair")
     assert len(about["losses"]) == 4 and about["start"] == "number"
-    assert type(training.load(tmp_path / "pair")[0]).__name__ == "TopicAndForm"
+    assert type(checkpoints.load(tmp_path / "pair")[0]).__name__ == "TopicAndForm"
 
 
 def test_the_script_says_what_is_wrong_with_a_table(tmp_path):

@@ -1,4 +1,4 @@
-"""Lesson 6: its encoder and its loop are helpers.training's; its table, its checks, its prose."""
+"""Lesson 6: its encoders and its loop are those of helpers; its table, its checks, its prose."""
 
 import functools
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import ROOT, data, models, training
+from helpers import ROOT, data, encoders, machine, models, ranking, training
 from helpers.exercises import lesson06
 
 LESSON, SOLUTIONS = books.path("06"), books.path("06", solutions=True)
@@ -40,10 +40,10 @@ def lesson():
         "cosines",
     )
     space |= {
-        "tokenizer": training.tokenizer(),
+        "tokenizer": encoders.tokenizer(),
         "held_out": PAIRS,
         "results": {},
-        "HALF": training.bfloat16_pays(),
+        "BFLOAT16": machine.bfloat16_pays(),
     }
     space |= {"tqdm": lambda steps, **_: steps}
     return space
@@ -56,7 +56,7 @@ def pair(build):
 
 @functools.cache
 def minilm():
-    return models.path(training.MINILM, quiet=True)
+    return models.path(encoders.MINILM, quiet=True)
 
 
 BUILDERS = {
@@ -79,20 +79,20 @@ BUILDERS = {
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_lessons_encoder_and_loop_are_the_helpers(lesson, name):
     build, settings = BUILDERS[name]
-    ours, theirs = pair(build(lesson)), pair(build(vars(training)))
+    ours, theirs = pair(build(lesson)), pair(build(vars(encoders)))
     mine = lesson["train"](*ours, PAIRS, batch=16, **settings)
     wanted = training.train(*theirs, PAIRS, batch=16, progress=False, **settings)
     assert mine == pytest.approx(wanted, rel=1e-5)
     for one, other in zip(ours, theirs, strict=True):
         assert one.state_dict().keys() == other.state_dict().keys()
         texts = PAIRS["question"]
-        assert torch.allclose(lesson["embed"](one, texts), training.embed(other, texts), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(lesson["embed"](one, texts), encoders.embed(other, texts), rtol=1e-4, atol=1e-5)
 
 
 def test_the_lessons_ruler_is_the_helpers(lesson):
-    encoders = [e.eval() for e in pair(lambda side: training.Encoder(**SMALL))]
-    plain, with_echoes, ahead = lesson["judge"](*encoders, PAIRS)
-    wanted = training.held_out(*encoders, PAIRS)
+    towers = [e.eval() for e in pair(lambda side: encoders.Encoder(**SMALL))]
+    plain, with_echoes, ahead = lesson["judge"](*towers, PAIRS)
+    wanted = ranking.score_pair(*towers, PAIRS)
     assert (plain == 1).double().mean().item() == wanted["recall@1"]
     assert (1 / plain.double()).mean().item() == pytest.approx(wanted["MRR"])
     assert (with_echoes == 1).double().mean().item() == wanted["recall@1 with echoes"]
@@ -100,11 +100,11 @@ def test_the_lessons_ruler_is_the_helpers(lesson):
 
 
 def test_a_table_smaller_than_a_batch_and_an_empty_text_are_refused(lesson):
-    encoders = pair(lambda side: training.Encoder(**SMALL))
+    towers = pair(lambda side: encoders.Encoder(**SMALL))
     with pytest.raises(ValueError, match="40 pairs are fewer than one batch of 64"):
-        lesson["train"](*encoders, PAIRS, batch=64)
+        lesson["train"](*towers, PAIRS, batch=64)
     with pytest.raises(ValueError, match="text 2 of 2 is empty"):
-        lesson["cosines"](*encoders, "a question", ["a passage", " "])
+        lesson["cosines"](*towers, "a question", ["a passage", " "])
 
 
 def test_the_keyboard_stops_the_lessons_loop(lesson, capsys):
@@ -114,16 +114,16 @@ def test_the_keyboard_stops_the_lessons_loop(lesson, capsys):
                 raise KeyboardInterrupt
             yield step
 
-    encoders = pair(lambda side: training.Encoder(**SMALL))
+    towers = pair(lambda side: encoders.Encoder(**SMALL))
     losses = (lesson | {"x": 0})["train"].__globals__  # the loop looks its progress bar up there
     kept = losses["tqdm"]
     losses["tqdm"] = interrupted
     try:
-        assert len(lesson["train"](*encoders, PAIRS, batch=16, epochs=5)) == 3
+        assert len(lesson["train"](*towers, PAIRS, batch=16, epochs=5)) == 3
     finally:
         losses["tqdm"] = kept
     assert "stopped after 3 steps" in capsys.readouterr().out
-    assert not encoders[0].training
+    assert not towers[0].training
 
 
 def test_a_paired_bootstrap_of_the_lesson_is_scipys(lesson):
@@ -171,9 +171,9 @@ def test_the_table_has_three_seeds_of_every_run(table):
 def test_one_row_of_the_table_computed_again(table):
     """The pair of lesson 6, trained here: recall to one question in a hundred, losses to 2 %."""
     torch.manual_seed(0)
-    encoders = training.TopicAndForm(minilm(), start=1.0), training.TopicAndForm(minilm())
-    losses = training.train(*encoders, data.qa_pairs(part="train"), **training.LESSON06, progress=False)
-    found = training.held_out(*encoders, data.qa_pairs(part="test"))
+    towers = encoders.TopicAndForm(minilm(), start=1.0), encoders.TopicAndForm(minilm())
+    losses = training.train(*towers, data.qa_pairs(part="train"), **training.LESSON06, progress=False)
+    found = ranking.score_pair(*towers, data.qa_pairs(part="test"))
     row = table[(table["run"] == "one number more") & (table["seed"] == 0) & (table["epochs"] == 2)].iloc[0]
     for name in ("recall@1", "MRR", "recall@1 with echoes", "echo first"):
         assert found[name] == pytest.approx(row[name], abs=0.01), name
@@ -184,7 +184,7 @@ def test_what_the_prose_says_of_the_table(table):
     mean = table.groupby(["run", "epochs"]).mean(numeric_only=True)
     rise = mean.loc["published"]
     assert (rise["last losses"].dropna().diff().dropna() < 0).all(), "its loss falls"
-    assert rise["MRR"].max() < 3 * training.chance(300)["MRR"], "and it stays at chance"
+    assert rise["MRR"].max() < 3 * ranking.chance(300)["MRR"], "and it stays at chance"
     scratch = mean.loc[["rate and warm-up, longer", "cosine and temperature, longer"]]
     assert scratch["recall@1"].max() < 0.1 < mean.loc["raw BERT"]["recall@1"].min()
     raw = mean.loc["raw BERT"]["recall@1"]

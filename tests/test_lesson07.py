@@ -100,11 +100,11 @@ def test_a_model_that_knows_nothing_gets_nothing(lesson):
 
 
 def test_measures_agree_with_those_of_lesson_6(lesson):
-    from helpers import training
+    from helpers import ranking
 
     torch.manual_seed(0)
     questions, passages = torch.randn(40, 8), torch.randn(90, 8)
-    theirs = training.measures(training.ranks(questions, passages))
+    theirs = ranking.measures(ranking.ranks(questions, passages))
     ours = lesson["measures"]((questions @ passages.T).numpy(), np.arange(40))
     assert all(ours[name] == pytest.approx(theirs[name]) for name in theirs)
 

@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 
-from helpers import data, docs, models
+from helpers import data, documentation, models
 from helpers.exercises import lesson08
 
 LESSON, SOLUTION = books.path("08"), books.path("08", solutions=True)
@@ -198,7 +198,7 @@ def test_the_words_of_the_tales_are_short():
         words = [word for text in texts for word in text.split()]
         return sum(map(len, words)) / len(words)
 
-    corpus = docs.corpus()
+    corpus = documentation.corpus()
     held_out = [p for text in corpus["text"] for p in text.split("\n")][5::50]
     assert length(data.tales()) < length(held_out) - 1
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import data, docs, docs_passages
+from helpers import data, documentation, kept_vectors
 from helpers.exercises import lesson13
 
 LESSON = books.NOTEBOOKS / "13_retrieve_and_rerank.ipynb"
@@ -75,14 +75,14 @@ def test_cut_leaves_nothing_out_and_repeats_the_overlap_alone(space, n, size, ov
 
 
 def test_the_helper_cuts_and_names_as_the_lesson(space):
-    corpus = docs.corpus()
-    corpus = corpus[corpus["library"].isin(docs_passages.LIBRARIES)]
-    ours, theirs = space["make_passages"](corpus), docs_passages.table()
+    corpus = documentation.corpus()
+    corpus = corpus[corpus["library"].isin(documentation.SEARCHED)]
+    ours, theirs = space["make_passages"](corpus), documentation.passages()
     assert ours["text"].tolist() == theirs["text"].tolist() and ours["id"].is_unique
     assert ours["object"].tolist() == theirs["object"].tolist()
     text = corpus["text"].iloc[100] * 5
     for size, overlap in ((100, 20), (50, 10), (7, 0)):
-        assert space["cut"](text, size, overlap) == docs_passages.cut(text, size, overlap)
+        assert space["cut"](text, size, overlap) == documentation.cut(text, size, overlap)
 
 
 @pytest.mark.parametrize("overlap", [-1, 100, 120])
@@ -107,23 +107,23 @@ def test_the_kept_vectors_are_those_of_the_passages_and_minilms():
 
     from helpers import models
 
-    texts = docs_passages.table()["text"]
-    vectors, found = docs_passages.lookup(texts)
+    texts = documentation.passages()["text"]
+    vectors, found = kept_vectors.lookup(texts)
     assert found.all()
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     rows = np.random.default_rng(0).choice(len(texts), 16, replace=False)
     minilm = SentenceTransformer(str(models.path("sentence-transformers/all-MiniLM-L6-v2")), device="cpu")
     fresh = minilm.encode(list(texts.iloc[rows]), normalize_embeddings=True)
     assert ((fresh * vectors[rows]).sum(axis=1) > 0.999).all()
-    assert docs_passages.FILE.stat().st_size < 3.5e6
+    assert kept_vectors.FILE.stat().st_size < 3.5e6
 
 
 def test_a_text_that_is_not_kept_is_not_found_and_a_saved_one_is(tmp_path):
-    vectors, found = docs_passages.lookup(["a text that stands nowhere"])
+    vectors, found = kept_vectors.lookup(["a text that stands nowhere"])
     assert not found.any() and not vectors.any()
     draw = np.random.default_rng(0).normal(size=(3, 8)).astype("f")
-    file = docs_passages.save(["b", "a", "b"], draw, tmp_path / "some.npz")
-    vectors, found = docs_passages.lookup(["a", "x", "b"], file)
+    file = kept_vectors.save(["b", "a", "b"], draw, tmp_path / "some.npz")
+    vectors, found = kept_vectors.lookup(["a", "x", "b"], file)
     assert found.tolist() == [True, False, True]
     assert vectors[0] == pytest.approx(draw[1] / np.linalg.norm(draw[1]), abs=0.01)
 
@@ -132,7 +132,7 @@ def test_a_text_that_is_not_kept_is_not_found_and_a_saved_one_is(tmp_path):
 def test_a_file_without_vectors_is_refused_in_a_sentence(tmp_path, content):
     (tmp_path / "bad.npz").write_bytes(content)
     with pytest.raises(ValueError, match="bad.npz does not hold passages' vectors"):
-        docs_passages.lookup(["a"], tmp_path / "bad.npz")
+        kept_vectors.lookup(["a"], tmp_path / "bad.npz")
 
 
 def test_what_the_lesson_embedded_itself_is_what_is_kept():
@@ -148,14 +148,14 @@ def test_ingest_adds_what_is_missing_and_nothing_twice(tmp_path):
     import pyarrow as pa
 
     space = books.definitions(LESSON, "missing_from", "ingest")
-    space["docs_passages"] = docs_passages
+    space["kept_vectors"] = kept_vectors
     space["embed"] = lambda texts: np.ones((len(texts), 384), dtype="f")
     schema = pa.schema(
         [(name, pa.string()) for name in ("id", "library", "kind", "object")]
         + [("chunk", pa.int32()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), 384))]
     )
     table = lancedb.connect(tmp_path).create_table("passages", schema=schema)
-    rows = docs_passages.table()[:50].assign(id=[f"id{i}" for i in range(50)])
+    rows = documentation.passages()[:50].assign(id=[f"id{i}" for i in range(50)])
     assert space["ingest"](table, rows[:30], batch=8) == 30
     assert space["ingest"](table, rows, batch=8) == 20
     assert space["ingest"](table, rows) == 0
@@ -242,7 +242,7 @@ def test_the_table_has_every_question_once_a_stage(lines):
 
 def test_every_judged_object_is_one_of_the_corpus():
     judged = data.docs_questions()
-    assert not set(judged["object"]) - set(docs_passages.table()["object"])
+    assert not set(judged["object"]) - set(documentation.passages()["object"])
 
 
 def test_the_lesson_measured_what_the_table_says(lines):
@@ -402,7 +402,7 @@ def test_the_checks_accept_the_solutions(capsys):
 WRONG = [
     ("pack", lambda s, n: [" ".join(s)], "a sentence too many"),
     ("pack", lambda s, n: list(s), "three short sentences"),
-    ("pack", lambda s, n: docs_passages.cut(" ".join(s), n, 0), "longer than the size"),
+    ("pack", lambda s, n: documentation.cut(" ".join(s), n, 0), "longer than the size"),
     (
         "standard",
         lambda a, b, w: {i: w * a.get(i, 0) + (1 - w) * b.get(i, 0) for i in a | b},

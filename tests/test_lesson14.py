@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from helpers import models, pooling, training, zoo
+from helpers import models, pooling, ranking, training, zoo
 from helpers.exercises import lesson14
 
 LESSON = next(p for p in books.LESSONS if p.name.startswith("14"))
@@ -56,7 +56,7 @@ def test_reciprocal_ranks_count_ties_against_the_answer():
     found = lesson("reciprocal_ranks")["reciprocal_ranks"]
     assert found(scores).tolist() == pytest.approx([1, 1 / 2, 1 / 3])
     assert found(scores, [1, 0, 2]).tolist() == pytest.approx([1 / 2, 1, 1 / 3])
-    ranks = training.ranks(torch.eye(3), torch.eye(3))
+    ranks = ranking.ranks(torch.eye(3), torch.eye(3))
     assert found(torch.eye(3)).tolist() == (1 / ranks).tolist()
 
 

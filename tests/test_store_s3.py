@@ -139,7 +139,7 @@ def test_the_store_cells_of_lesson_13_run_unchanged(bucket, monkeypatch, capsys)
     import pandas as pd
     from tqdm import tqdm
 
-    from helpers import docs_passages
+    from helpers import kept_vectors
 
     def embed(texts):
         """One vector a text, near to that of a text with the same words: (texts, 384)."""
@@ -156,7 +156,7 @@ def test_the_store_cells_of_lesson_13_run_unchanged(bucket, monkeypatch, capsys)
     ]
     passages = pd.DataFrame(
         {
-            "id": [docs_passages.key(text) for text in texts],
+            "id": [kept_vectors.key(text) for text in texts],
             "library": [text.split(".")[0] for text in texts],
             "kind": "function",
             "object": [text.split(":")[0] for text in texts],
@@ -173,7 +173,7 @@ def test_the_store_cells_of_lesson_13_run_unchanged(bucket, monkeypatch, capsys)
         "np": np,
         "pd": pd,
         "tqdm": tqdm,
-        "docs_passages": docs_passages,
+        "kept_vectors": kept_vectors,
         "embed": embed,
         "passages": passages,
     }

@@ -1,4 +1,4 @@
-"""Training a pair of encoders: the measures against scikit-learn and scipy, faults, checkpoints."""
+"""Training a pair of towers: the measures against scikit-learn and scipy, faults, checkpoints."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import label_ranking_average_precision_score
 from torch.nn.functional import cosine_similarity
 
-from helpers import data, models, training
+from helpers import checkpoints, data, encoders, machine, models, ranking, training
 
 SMALL = {"width": 32, "layers": 1, "heads": 2, "out": 16, "dropout": 0.0}
 TINY_BERT = {
@@ -28,7 +28,7 @@ TINY_BERT = {
 
 
 def small():
-    return training.Encoder(**SMALL)
+    return encoders.Encoder(**SMALL)
 
 
 def pair(build=small):
@@ -48,18 +48,18 @@ def scores():
 def test_ranks_are_scipys(scores):
     questions, passages = scores
     wanted = [rankdata(-row, method="max")[i] for i, row in enumerate((questions @ passages.T).numpy())]
-    assert training.ranks(questions, passages).tolist() == wanted
+    assert ranking.ranks(questions, passages).tolist() == wanted
 
 
 def test_an_encoder_that_gives_every_text_one_vector_is_never_right():
     same = torch.ones(5, 3)
-    assert training.ranks(same, same).tolist() == [5] * 5
-    assert training.ranks(same * torch.nan, same).tolist() == [5] * 5
+    assert ranking.ranks(same, same).tolist() == [5] * 5
+    assert ranking.ranks(same * torch.nan, same).tolist() == [5] * 5
 
 
 def test_measures_are_scikit_learns(scores):
     questions, passages = scores
-    found = training.measures(training.ranks(questions, passages))
+    found = ranking.measures(ranking.ranks(questions, passages))
     table = (questions @ passages.T).numpy()
     right = np.eye(*table.shape)
     assert found["MRR"] == pytest.approx(label_ranking_average_precision_score(right, table))
@@ -70,31 +70,31 @@ def test_measures_are_scikit_learns(scores):
 
 def test_chance_is_what_random_scores_give():
     torch.manual_seed(0)
-    drawn = training.measures(training.ranks(torch.randn(4000, 2), torch.randn(4000, 2)))
+    drawn = ranking.measures(ranking.ranks(torch.randn(4000, 2), torch.randn(4000, 2)))
     random_order = torch.randint(1, 4001, (200_000,))
-    for name, value in training.chance(4000).items():
-        assert training.measures(random_order)[name] == pytest.approx(value, rel=0.25, abs=2e-4)
+    for name, value in ranking.chance(4000).items():
+        assert ranking.measures(random_order)[name] == pytest.approx(value, rel=0.25, abs=2e-4)
         assert drawn[name] < 0.01
 
 
 def test_padding_and_order_change_no_vector():
     encoder = small().eval()
     texts = [*PAIRS["question"], *PAIRS["answer"]]
-    together = training.embed(encoder, texts)
-    alone = torch.cat([training.embed(encoder, [text]) for text in texts])
+    together = encoders.embed(encoder, texts)
+    alone = torch.cat([encoders.embed(encoder, [text]) for text in texts])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 def test_an_empty_text_is_named():
     with pytest.raises(ValueError, match="text 2 of 3 is empty"):
-        training.embed(small(), ["one", " ", "three"])
+        encoders.embed(small(), ["one", " ", "three"])
 
 
 def test_training_learns_its_pairs_and_one_seed_gives_one_result():
-    encoders = pair()
-    losses = training.train(*encoders, PAIRS, epochs=50, batch=16, lr=5e-3, scale=20, progress=False)
+    towers = pair()
+    losses = training.train(*towers, PAIRS, epochs=50, batch=16, lr=5e-3, scale=20, progress=False)
     assert losses[-1] < 0.5 < losses[0]
-    assert training.held_out(*encoders, PAIRS)["recall@1"] == 1
+    assert ranking.score_pair(*towers, PAIRS)["recall@1"] == 1
     assert losses == training.train(*pair(), PAIRS, epochs=50, batch=16, lr=5e-3, scale=20, progress=False)
 
 
@@ -103,20 +103,20 @@ def test_sparse_updates_touch_the_rows_in_use_only():
     before = encoder.tokens.weight.detach().clone()
     training.train(encoder, other, PAIRS, epochs=1, batch=16, lr=1e-3, progress=False)
     moved = (encoder.tokens.weight != before).any(dim=1).nonzero()[:, 0].tolist()
-    used = {piece for row in training.tokenise(PAIRS["question"]) for piece in row}
+    used = {piece for row in encoders.tokenise(PAIRS["question"]) for piece in row}
     assert set(moved) <= used and len(moved) > 0.9 * len(used)
 
 
 def test_the_loss_is_lesson_fives_and_echoes_are_extra_columns():
-    encoders = [e.eval() for e in pair()]
-    rows = training.tokenise(PAIRS["question"]), training.tokenise(PAIRS["answer"])
+    towers = [e.eval() for e in pair()]
+    rows = encoders.tokenise(PAIRS["question"]), encoders.tokenise(PAIRS["answer"])
     q, a, e = (
-        training.embed(encoder, PAIRS[name])
-        for encoder, name in [(encoders[0], "question"), (encoders[1], "answer"), (encoders[1], "question")]
+        encoders.embed(encoder, PAIRS[name])
+        for encoder, name in [(towers[0], "question"), (towers[1], "answer"), (towers[1], "question")]
     )
-    plain = training.batch_loss(*encoders, *rows)
+    plain = training.batch_loss(*towers, *rows)
     assert plain.item() == pytest.approx(training.contrastive_loss(q @ a.T).item(), rel=1e-4)
-    echoes = training.batch_loss(*encoders, *rows, scale=20, echo=True)
+    echoes = training.batch_loss(*towers, *rows, scale=20, echo=True)
     cosines = cosine_similarity(q[:, None], torch.cat([a, e])[None], dim=2)
     assert echoes.item() == pytest.approx(training.contrastive_loss(20 * cosines).item(), rel=1e-4)
 
@@ -134,12 +134,12 @@ def test_rate_rises_to_one_and_falls_to_nothing(warmup):
 
 def test_one_number_more_leaves_the_rest_alone():
     torch.manual_seed(0)
-    encoder, other = (training.TopicAndForm(start=s, config=TINY_BERT, layer=2) for s in (1.0, 0.0))
-    topic = training.Pretrained(frozen=0, config=TINY_BERT)
+    encoder, other = (encoders.TopicAndForm(start=s, config=TINY_BERT, layer=2) for s in (1.0, 0.0))
+    topic = encoders.Pretrained(frozen=0, config=TINY_BERT)
     topic.bert = encoder.bert
     texts = list(PAIRS["question"])
-    vectors = training.embed(encoder, texts)
-    plain = torch.nn.functional.normalize(training.embed(topic, texts), dim=1)
+    vectors = encoders.embed(encoder, texts)
+    plain = torch.nn.functional.normalize(encoders.embed(topic, texts), dim=1)
     assert vectors.shape == (16, 17)
     assert torch.allclose(vectors[:, :16], plain, atol=1e-5)
     assert torch.equal(vectors[:, 16], torch.ones(16))
@@ -177,12 +177,12 @@ GOOD = "".join(f"what is {i}\tit is number {i}\n" for i in range(40))
 def test_a_bad_table_is_named_in_one_sentence_and_nothing_is_trained(tmp_path, text, message):
     file = tmp_path / "mine.tsv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    encoders = pair()
-    before = encoders[0].project.weight.clone()
+    towers = pair()
+    before = towers[0].project.weight.clone()
     with pytest.raises(ValueError) as caught:
-        training.train(*encoders, file, progress=False)
+        training.train(*towers, file, progress=False)
     assert message in str(caught.value) and "\n" not in str(caught.value)
-    assert torch.equal(encoders[0].project.weight, before)
+    assert torch.equal(towers[0].project.weight, before)
 
 
 def test_someone_elses_table_trains(tmp_path):
@@ -202,7 +202,7 @@ def test_nothing_held_out_is_trained_on():
     assert len(train) == 700 and len(test) == 300
     for column in ("question", "answer"):
         words = [
-            {" ".join(training.tokenizer().tokenize(text)) for text in part[column]} for part in (train, test)
+            {" ".join(encoders.tokenizer().tokenize(text)) for text in part[column]} for part in (train, test)
         ]
         assert not words[0] & words[1]
 
@@ -211,7 +211,7 @@ def test_nothing_held_out_is_trained_on():
 
 
 def test_the_keyboard_stops_at_the_end_of_a_step(capsys):
-    encoders, seen = pair(), []
+    towers, seen = pair(), []
 
     def interrupt(losses):
         seen.append(len(losses))
@@ -219,15 +219,15 @@ def test_the_keyboard_stops_at_the_end_of_a_step(capsys):
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    losses = training.train(*encoders, PAIRS, epochs=500, batch=16, progress=False, each_epoch=interrupt)
+    losses = training.train(*towers, PAIRS, epochs=500, batch=16, progress=False, each_epoch=interrupt)
     assert 2 <= len(losses) < 10
     assert f"stopped after {len(losses)} of 500 steps" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before
-    assert not encoders[0].training
+    assert not towers[0].training
     same = pair()
     training.train(*same, PAIRS, epochs=len(losses), batch=16, progress=False)
-    for one, other in zip(encoders, same, strict=True):
-        assert torch.equal(training.embed(one, ["a word"]), training.embed(other, ["a word"]))
+    for one, other in zip(towers, same, strict=True):
+        assert torch.equal(encoders.embed(one, ["a word"]), encoders.embed(other, ["a word"]))
 
 
 def test_it_trains_outside_the_main_thread_too():
@@ -244,68 +244,68 @@ def test_it_trains_outside_the_main_thread_too():
 
 BUILDERS = {
     "Encoder": small,
-    "Pretrained": lambda: training.Pretrained(frozen=2, config=TINY_BERT),
-    "TopicAndForm": lambda: training.TopicAndForm(start=1.0, layer=3, config=TINY_BERT),
+    "Pretrained": lambda: encoders.Pretrained(frozen=2, config=TINY_BERT),
+    "TopicAndForm": lambda: encoders.TopicAndForm(start=1.0, layer=3, config=TINY_BERT),
 }
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_a_checkpoint_gives_the_same_vectors(tmp_path, kind):
-    encoders = [e.eval() for e in pair(BUILDERS[kind])]
-    training.save(tmp_path / "pair", *encoders, note="mine")
-    again = training.load(tmp_path / "pair")
+    towers = [e.eval() for e in pair(BUILDERS[kind])]
+    checkpoints.save(tmp_path / "pair", *towers, note="mine")
+    again = checkpoints.load(tmp_path / "pair")
     assert [type(e).__name__ for e in again] == [kind, kind]
-    for one, other in zip(encoders, again, strict=True):
-        assert torch.equal(training.embed(one, PAIRS["question"]), training.embed(other, PAIRS["question"]))
-    assert training.about(tmp_path / "pair") == {"note": "mine"}
+    for one, other in zip(towers, again, strict=True):
+        assert torch.equal(encoders.embed(one, PAIRS["question"]), encoders.embed(other, PAIRS["question"]))
+    assert checkpoints.about(tmp_path / "pair") == {"note": "mine"}
 
 
 def test_a_second_save_replaces_the_first(tmp_path):
     for seed in (0, 1):
         torch.manual_seed(seed)
         last = small().eval(), small().eval()
-        training.save(tmp_path, *last)
+        checkpoints.save(tmp_path, *last)
     assert len(list(tmp_path.glob("pair-*.safetensors"))) == 1
-    assert torch.equal(training.embed(last[0], ["a"]), training.embed(training.load(tmp_path)[0], ["a"]))
+    assert torch.equal(encoders.embed(last[0], ["a"]), encoders.embed(checkpoints.load(tmp_path)[0], ["a"]))
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     first = [e.eval() for e in pair()]
-    training.save(tmp_path, *first)
+    checkpoints.save(tmp_path, *first)
     files = sorted(f.name for f in tmp_path.iterdir())
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="no room on the disk to save the pair"):
-        training.save(tmp_path, small(), small())
+    with pytest.raises(OSError, match="no room on the disk for the pair"):
+        checkpoints.save(tmp_path, small(), small())
     assert sorted(f.name for f in tmp_path.iterdir()) == files
-    assert torch.equal(training.embed(first[0], ["a"]), training.embed(training.load(tmp_path)[0], ["a"]))
+    assert torch.equal(encoders.embed(first[0], ["a"]), encoders.embed(checkpoints.load(tmp_path)[0], ["a"]))
 
 
 def test_damaged_and_missing_checkpoints_say_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint in nowhere/"):
-        training.load(tmp_path / "nowhere")
-    training.save(tmp_path, *pair())
+        checkpoints.load(tmp_path / "nowhere")
+    checkpoints.save(tmp_path, *pair())
     weights = next(tmp_path.glob("pair-*.safetensors"))
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match="is not whole"):
-        training.load(tmp_path)
+        checkpoints.load(tmp_path)
     weights.unlink()
     with pytest.raises(ValueError, match="is missing"):
-        training.load(tmp_path)
+        checkpoints.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps([1])[:-1])
     with pytest.raises(ValueError, match="config.json cannot be read"):
-        training.load(tmp_path)
+        checkpoints.load(tmp_path)
 
 
 def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(training, "cache", lambda: tmp_path)
     monkeypatch.setattr(models, "path", lambda *_, **__: None)
-    monkeypatch.setattr(training, "TopicAndForm", lambda *_, **__: small())
+    monkeypatch.setattr(encoders, "TopicAndForm", lambda *_, **__: small())
     monkeypatch.setattr(training, "train", lambda *_, **settings: calls.append(settings))
     training.trained_pair()
     training.trained_pair()
@@ -332,22 +332,22 @@ def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, mo
 )
 def test_bfloat16_pays_where_the_processor_has_its_instructions(monkeypatch, has, pays):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert training.bfloat16_pays() is pays
-    assert not training.bfloat16_pays("mps"), "another device is not judged by the processor"
+    assert machine.bfloat16_pays() is pays
+    assert not machine.bfloat16_pays("mps"), "another device is not judged by the processor"
 
 
 def test_a_device_that_torch_does_not_know_is_said():
     with pytest.raises(ValueError, match='torch knows no device \'gpu0\'; say "cpu" or "cuda"'):
-        training.bfloat16_pays("gpu0")
+        machine.bfloat16_pays("gpu0")
 
 
-def test_half_is_seen_by_the_encoders_alone_and_the_loss_stays_near():
+def test_bfloat16_is_seen_by_the_encoders_alone_and_the_loss_stays_near():
     seen = []
-    encoders = pair()
-    encoders[0].project.register_forward_hook(lambda module, given, found: seen.append(found.dtype))
-    rows = training.tokenise(PAIRS["question"]), training.tokenise(PAIRS["answer"])
-    whole, half = (training.batch_loss(*encoders, *rows, scale=20, half=h) for h in (False, True))
-    assert seen == [torch.float32, torch.bfloat16] and half.dtype == torch.float32
-    assert half.item() != whole.item() and half.item() == pytest.approx(whole.item(), rel=0.02)
-    training.train(*encoders, PAIRS, epochs=1, batch=16, half=True, progress=False)
-    assert {w.dtype for e in encoders for w in e.parameters()} == {torch.float32}
+    towers = pair()
+    towers[0].project.register_forward_hook(lambda module, given, found: seen.append(found.dtype))
+    rows = encoders.tokenise(PAIRS["question"]), encoders.tokenise(PAIRS["answer"])
+    whole, short = (training.batch_loss(*towers, *rows, scale=20, bfloat16=b) for b in (False, True))
+    assert seen == [torch.float32, torch.bfloat16] and short.dtype == torch.float32
+    assert short.item() != whole.item() and short.item() == pytest.approx(whole.item(), rel=0.02)
+    training.train(*towers, PAIRS, epochs=1, batch=16, bfloat16=True, progress=False)
+    assert {w.dtype for e in towers for w in e.parameters()} == {torch.float32}

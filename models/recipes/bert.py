@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from helpers import models, training
+from helpers import machine, models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 HELD_OUT = 500_000  # pieces
@@ -165,7 +165,7 @@ def main():
         pair = masked_batch(train_ids, args.batch, args.length, tokenizer, rng, args.share)
         return [t.to(device) for t in pair]
 
-    kind = torch.bfloat16 if training.bfloat16_pays(device) else torch.float32
+    kind = torch.bfloat16 if machine.bfloat16_pays(device) else torch.float32
     budget = 60 * args.minutes
     bar = tqdm(total=int(budget), initial=int(spent), unit=" s", desc=args.start)
     running = None

@@ -29,7 +29,7 @@ from lancedb.index import FTS
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from tqdm.auto import tqdm
 
-from helpers import data, docs_passages, models
+from helpers import data, documentation, kept_vectors, models
 
 CANDIDATES = 100
 DEPTHS = [20, 50, 100]  # so many of the fused list the cross-encoder reads
@@ -43,7 +43,7 @@ class Stages:
     """The passages in a store of their own, and the stages of the lesson over them."""
 
     def __init__(self, passages: pd.DataFrame, vectors: np.ndarray, folder: str):
-        rows = passages.assign(id=[docs_passages.key(t) for t in passages["text"]], vector=list(vectors))
+        rows = passages.assign(id=[kept_vectors.key(t) for t in passages["text"]], vector=list(vectors))
         self.table = lancedb.connect(folder).create_table("passages", rows)
         self.table.create_index("text", config=FTS())
         self.table.optimize()
@@ -113,7 +113,7 @@ class Reader:
 
     def __call__(self, question: str, texts: list[str]) -> tuple[np.ndarray, float]:
         """The scores of n passages, and the time of reading them."""
-        keys = [docs_passages.key(f"{question}\t{text}") for text in texts]
+        keys = [kept_vectors.key(f"{question}\t{text}") for text in texts]
         new = [i for i, k in enumerate(keys) if k not in self.known]
         if new:
             if self.model is None:
@@ -169,16 +169,16 @@ def main() -> int:
     asked = {q: text for q, text in asked.items() if max(grades[q].values()) > 0}
 
     table = []
-    cuts = [("", given.vectors, docs_passages.table())]
+    cuts = [("", given.vectors, documentation.passages())]
     for name, file in given.chunks:
         made = (
-            docs_passages.table(titled=False)
+            documentation.passages(titled=False)
             if name == "untitled"
-            else docs_passages.table(*map(int, name.split("-")))
+            else documentation.passages(*map(int, name.split("-")))
         )
         cuts.append((f", {name}", file, made))
     for name, file, passages in cuts:
-        vectors, found = docs_passages.lookup(passages["text"], file)
+        vectors, found = kept_vectors.lookup(passages["text"], file)
         if not found.all():
             raise SystemExit(f"{(~found).sum():,} passages have no vector; run docs_vectors.py first")
         with tempfile.TemporaryDirectory() as folder:

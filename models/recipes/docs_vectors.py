@@ -17,7 +17,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
-from helpers import docs_passages, models
+from helpers import documentation, kept_vectors, models
 
 BATCH = 256
 
@@ -50,15 +50,15 @@ def main() -> int:
     parser.add_argument("--overlap", type=int, default=20, help="words that two passages share")
     parser.add_argument("--untitled", action="store_true", help="leave out the object's name")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
-    parser.add_argument("--out", type=pathlib.Path, default=docs_passages.FILE)
+    parser.add_argument("--out", type=pathlib.Path, default=kept_vectors.FILE)
     given = parser.parse_args()
-    texts = list(docs_passages.table(given.size, given.overlap, not given.untitled)["text"])
+    texts = list(documentation.passages(given.size, given.overlap, not given.untitled)["text"])
     work = given.out.with_name(f".work-{given.out.stem}.npy")
     vectors = embed(texts, work, 60 * given.minutes)
     if vectors is None:
         print("not all embedded yet; run the same command again")
         return 3
-    file = docs_passages.save(texts, vectors, given.out)
+    file = kept_vectors.save(texts, vectors, given.out)
     work.unlink()
     print(f"{len(texts):,} passages, {file.stat().st_size / 1e6:.2f} MB in {file.name}")
     return 0

@@ -19,27 +19,27 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from helpers import data, models, training
+from helpers import data, encoders, machine, models, ranking, training
 
-RAW, MINILM = "bert-base-uncased", training.MINILM
+RAW, MINILM = "bert-base-uncased", encoders.MINILM
 KEYS = ["run", "seed", "epochs"]
 
 
 def raw(side):
-    return training.Pretrained(models.path(RAW, quiet=True))
+    return encoders.Pretrained(models.path(RAW, quiet=True))
 
 
 def minilm(side):
-    return training.Pretrained(models.path(MINILM, quiet=True))
+    return encoders.Pretrained(models.path(MINILM, quiet=True))
 
 
 def one_number_more(side):
     start = 1.0 if side == "question" else 0.0
-    return training.TopicAndForm(models.path(MINILM, quiet=True), start=start)
+    return encoders.TopicAndForm(models.path(MINILM, quiet=True), start=start)
 
 
 def from_scratch(side):
-    return training.Encoder()
+    return encoders.Encoder()
 
 
 SCHEDULE = {"lr": 3e-4, "warmup": 0.1}
@@ -63,10 +63,10 @@ RUNS = {  # how an encoder is built, the rows it trains on, epochs to report, se
 
 def first_places(question_encoder, answer_encoder, test, echoes):
     """1 where a held-out question's answer is first, else 0: (questions,)."""
-    questions = normalize(training.embed(question_encoder, test["question"]), dim=1)
+    questions = normalize(encoders.embed(question_encoder, test["question"]), dim=1)
     texts = [*test["answer"], *(test["question"] if echoes else [])]
-    passages = normalize(training.embed(answer_encoder, texts), dim=1)
-    return (training.ranks(questions, passages) == 1).double().numpy()
+    passages = normalize(encoders.embed(answer_encoder, texts), dim=1)
+    return (ranking.ranks(questions, passages) == 1).double().numpy()
 
 
 def interval(differences, draws=10_000):
@@ -79,7 +79,7 @@ def run(name, seed, train, test, untouched):
     """The lines of one run and seed."""
     build, rows, report, settings = RUNS[name]
     torch.manual_seed(seed)
-    pair = [build(side).to(training.device()) for side in ("question", "answer")]
+    pair = [build(side).to(machine.device()) for side in ("question", "answer")]
     lines = []
 
     def measure(losses):
@@ -96,7 +96,7 @@ def run(name, seed, train, test, untouched):
             "steps": len(losses),
             "first losses": begin,
             "last losses": end,
-            **{k: f"{v:.4f}" for k, v in training.held_out(*pair, test).items()},
+            **{k: f"{v:.4f}" for k, v in ranking.score_pair(*pair, test).items()},
             "less MiniLM": f"{mean:.4f}",
             "low": f"{low:.4f}",
             "high": f"{high:.4f}",

@@ -9,7 +9,7 @@ median milliseconds of one query at a time, bytes a vector as the index would li
 the same number, dimensions, seed, index and setting in the file are replaced.
 
 The vectors are made from real ones. MiniLM embeds the first sentences of some thousand documented
-objects (helpers.docs); every new vector starts at one of them, goes a part of the way to one of
+objects (helpers.documentation); every new vector starts at one of them, goes a part of the way to one of
 its 20 nearest neighbours, adds noise that is a random mixture of the steps to those 20, and is
 scaled to length 1. The queries are real embeddings of sentences that nothing was made from.
 A million of 384 dimensions needs about 4 GB of memory.
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import cache, docs, models
+from helpers import cache, documentation, models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 KEYS = ["number", "dimensions", "seed", "index", "setting"]
@@ -34,7 +34,9 @@ KEYS = ["number", "dimensions", "seed", "index", "setting"]
 
 def sentences() -> list[str]:
     """The first sentence of every documented object, each once, 4 to 40 words, in a fixed order."""
-    first = docs.corpus()["text"].str.split("\n").str[0].str.split(r"(?<=[.!?])\s", regex=True).str[0]
+    first = (
+        documentation.corpus()["text"].str.split("\n").str[0].str.split(r"(?<=[.!?])\s", regex=True).str[0]
+    )
     first = first.drop_duplicates()
     return list(first[first.str.split().str.len().between(4, 40)].sample(frac=1, random_state=0))
 

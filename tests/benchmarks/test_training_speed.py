@@ -13,12 +13,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 
-from helpers import data, models, training
+from helpers import data, encoders, machine, models, training
 
 STEPS, BATCH, LENGTH, RATE = 20, 32, 64, 1e-5
 
 
-class PublishedEncoder(training.Encoder):
+class PublishedEncoder(encoders.Encoder):
     """The same network, its table with dense gradients."""
 
     def __init__(self):
@@ -27,16 +27,16 @@ class PublishedEncoder(training.Encoder):
 
 
 def published_loop(pairs, batches):
-    tokenizer = AutoTokenizer.from_pretrained(models.path(training.MINILM, quiet=True))
+    tokenizer = AutoTokenizer.from_pretrained(models.path(encoders.MINILM, quiet=True))
     torch.manual_seed(0)
-    encoders = PublishedEncoder(), PublishedEncoder()
+    towers = PublishedEncoder(), PublishedEncoder()
     torch.manual_seed(0)
-    optimizer = torch.optim.Adam([p for e in encoders for p in e.parameters()], lr=RATE)
+    optimizer = torch.optim.Adam([p for e in towers for p in e.parameters()], lr=RATE)
     losses, times = [], []
     for rows in batches:
         start = time.perf_counter()
         vectors = []
-        for encoder, column in zip(encoders, ("question", "answer"), strict=True):
+        for encoder, column in zip(towers, ("question", "answer"), strict=True):
             texts = list(pairs[column].iloc[rows])
             found = tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
             vectors.append(encoder(found["input_ids"], found["attention_mask"].bool()))
@@ -51,10 +51,10 @@ def published_loop(pairs, batches):
 
 def course_loop(pairs):
     torch.manual_seed(0)
-    encoders = training.Encoder(), training.Encoder()
+    towers = encoders.Encoder(), encoders.Encoder()
     times = [time.perf_counter()]
     losses = training.train(
-        *encoders,
+        *towers,
         pairs,
         epochs=1,
         batch=BATCH,
@@ -78,6 +78,6 @@ def test_the_courses_loop_is_twice_as_fast_and_its_losses_are_the_same():
         means.append((np.mean(losses), np.mean(ours)))
     print(f"\nthe course's loop makes {np.median(ratios):.1f} steps in the time of one published step")
     print(f"mean loss of {STEPS} steps: published {means[0][0]:.3f}, ours {means[0][1]:.3f}")
-    print(f"bfloat16: {'yes' if training.bfloat16_pays() else 'not on this processor'}")
-    assert np.median(ratios) >= (2 if training.bfloat16_pays() else 1.2)
+    print(f"bfloat16: {'yes' if machine.bfloat16_pays() else 'not on this processor'}")
+    assert np.median(ratios) >= (2 if machine.bfloat16_pays() else 1.2)
     assert abs(means[0][1] / means[0][0] - 1) < 0.02

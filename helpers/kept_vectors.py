@@ -1,8 +1,8 @@
-"""The passages of lesson 13, and MiniLM's vectors of them, which are kept with the course.
+"""MiniLM's vectors of lesson 13's passages, which are kept with the course.
 
-    from helpers import docs_passages
-    table = docs_passages.table()                  # library, kind, object, chunk, text
-    vectors, found = docs_passages.lookup(table["text"])    # what is not found has to be embedded
+    from helpers import documentation, kept_vectors
+    texts = documentation.passages()["text"]
+    vectors, found = kept_vectors.lookup(texts)    # what is not found has to be embedded
 
 Embedding some thousand passages takes minutes on a laptop, so the vectors of the lesson's own
 passages are committed: shared_data/docs_vectors.npz, made by models/recipes/docs_vectors.py. Each
@@ -11,58 +11,17 @@ of other versions of the libraries, or cut in another way, have another hash and
 """
 
 import hashlib
-import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import ROOT
+from helpers import ROOT, files
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas
 
 FILE = ROOT / "shared_data" / "docs_vectors.npz"
-LIBRARIES = ["numpy", "pandas", "sklearn", "gensim", "sentence_transformers"]
-
-
-def cut(text: str, size: int = 100, overlap: int = 20) -> list[str]:
-    """Pieces of at most `size` words; each begins with the last `overlap` words of the one before.
-
-    >>> cut("a b c d e f g", size=4, overlap=1)
-    ['a b c d', 'd e f g']
-
-    Raises ValueError for an overlap that is not from 0 to below the size.
-    """
-    if not 0 <= overlap < size:
-        raise ValueError(f"the overlap must be from 0 to {size - 1} words, not {overlap}")
-    words = text.split()
-    starts = range(0, max(len(words) - overlap, 1), size - overlap)
-    return [" ".join(words[i : i + size]) for i in starts]
-
-
-def title(name: str) -> str:
-    """The name of an object in words: "pandas.core.frame.DataFrame" -> "pandas core frame DataFrame"."""
-    return re.sub(r"[._]+", " ", name).strip()
-
-
-def table(size: int = 100, overlap: int = 20, titled: bool = True) -> "pandas.DataFrame":
-    """Every passage of the five libraries: columns library, kind, object, chunk (from 0), text.
-
-    A text begins with its object's name in words, if `titled`. Raises as `cut` and `docs.corpus`.
-    """
-    import pandas
-
-    from helpers import docs
-
-    corpus = docs.corpus()
-    rows = []
-    for row in corpus[corpus["library"].isin(LIBRARIES)].itertuples():
-        head = f"{title(row.object)}: " if titled else ""
-        for chunk, piece in enumerate(cut(row.text, size, overlap)):
-            rows.append((row.library, row.kind, row.object, chunk, head + piece))
-    return pandas.DataFrame(rows, columns=["library", "kind", "object", "chunk", "text"])
 
 
 def key(text: str) -> str:
@@ -94,7 +53,10 @@ def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.nd
 
 
 def save(texts: Sequence[str], vectors: "np.ndarray", path: str | Path | None = None) -> Path:
-    """Write the vectors (n, dim) of n texts, a text once, in the form that `lookup` reads."""
+    """Write the vectors (n, dim) of n texts, a text once, in the form that `lookup` reads.
+
+    path: a name that ends in .npz.
+    """
     import numpy as np
 
     keys = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
@@ -103,7 +65,6 @@ def save(texts: Sequence[str], vectors: "np.ndarray", path: str | Path | None = 
     scales = np.abs(vectors).max(axis=1) / 127
     whole = np.rint(vectors / scales[:, None]).astype(np.int8)
     file = Path(path or FILE)
-    part = file.with_name(f".part-{file.name}")
-    np.savez_compressed(part, keys=keys, scales=scales.astype(np.float32), vectors=whole)
-    part.replace(file)
+    with files.put_whole(file) as part:
+        np.savez_compressed(part, keys=keys, scales=scales.astype(np.float32), vectors=whole)
     return file

@@ -9,7 +9,8 @@ import sys
 import pandas as pd
 import pytest
 
-from helpers import ROOT, docs
+from helpers import ROOT, documentation
+from helpers.prose import prose
 
 RAW = """Scale every row to length one.
 
@@ -96,11 +97,11 @@ GOOGLE = """Load a model from a folder.
 
 
 def test_a_documentation_string_becomes_prose():
-    assert docs.prose(RAW).split("\n") == CLEAN
+    assert prose(RAW).split("\n") == CLEAN
 
 
 def test_both_manners_of_documenting_are_read():
-    assert docs.prose(GOOGLE).split("\n") == [
+    assert prose(GOOGLE).split("\n") == [
         "Load a model from a folder.",
         "The name of the model to load.",
         "Further options that are handed on.",
@@ -137,7 +138,7 @@ add_docstr(torch.abs, r"""From {outside}.""" + r""" And on.""".format(outside="x
 add_newdoc("numpy.linalg", "solve", "A solver.")
 add_newdoc("numpy", "ndarray", ("shape", "A tuple."))
 '''
-    assert list(docs.strings(source, "box/things/__init__.py")) == [
+    assert list(documentation.strings(source, "box/things/__init__.py")) == [
         ("box.things", "module", "Module."),
         ("box.things.Box", "class", "Class."),
         ("box.things.Box.open", "method", "Method."),
@@ -148,19 +149,19 @@ add_newdoc("numpy", "ndarray", ("shape", "A tuple."))
         ("numpy.linalg.solve", "function", "A solver."),
         ("numpy.ndarray", "function", "A tuple."),
     ]
-    assert list(docs.strings(b"def broken(", "box/broken.py")) == []
+    assert list(documentation.strings(b"def broken(", "box/broken.py")) == []
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    return docs.corpus()
+    return documentation.corpus()
 
 
 def test_there_is_about_a_million_words_of_it(corpus):
     assert list(corpus.columns) == ["library", "object", "kind", "text"]
     words = corpus.text.str.split().str.len()
     assert 800_000 < words.sum() < 2_000_000
-    assert words.min() >= docs.SHORTEST
+    assert words.min() >= documentation.SHORTEST
     assert (words.groupby(corpus.library).sum() > 5_000).sum() >= 8
     assert set(corpus.kind) == {"module", "class", "function", "method"}
 
@@ -207,13 +208,13 @@ def child(code, place, **variables):
 
 
 # Few libraries, so that a cold start is quick.
-SMALL = "from helpers import docs; docs.LIBRARIES = {'joblib': 'joblib', 'seaborn': 'seaborn'}\n"
+SMALL = "from helpers import documentation; documentation.LIBRARIES = {'joblib': 'joblib', 'seaborn': 'seaborn'}\n"
 
 
 def test_the_libraries_are_read_and_not_imported(tmp_path):
     code = SMALL.replace("'seaborn'}", "'seaborn', 'torch': 'torch', 'sklearn': 'scikit-learn'}")
     code += (
-        "import sys; rows = docs._extract(); assert len(rows) > 1000, len(rows)\n"
+        "import sys; rows = documentation._extract(); assert len(rows) > 1000, len(rows)\n"
         "heavy = {'torch', 'joblib', 'seaborn', 'sklearn', 'matplotlib', 'numpy', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -223,9 +224,9 @@ def test_the_libraries_are_read_and_not_imported(tmp_path):
 
 def test_two_notebooks_at_once_make_it_once(tmp_path):
     code = SMALL + (
-        "made = []; make = docs._extract\n"
-        "docs._extract = lambda: made.append(1) or make()\n"
-        "import hashlib; text = docs.corpus().to_csv()\n"
+        "made = []; make = documentation._extract\n"
+        "documentation._extract = lambda: made.append(1) or make()\n"
+        "import hashlib; text = documentation.corpus().to_csv()\n"
         "print(len(made), hashlib.sha256(text.encode()).hexdigest())"
     )
     both = [child(code, tmp_path), child(code, tmp_path)]
@@ -239,14 +240,14 @@ def test_two_notebooks_at_once_make_it_once(tmp_path):
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
-    monkeypatch.setattr(docs, "LIBRARIES", {"joblib": "joblib"})
+    monkeypatch.setattr(documentation, "LIBRARIES", {"joblib": "joblib"})
     return lambda: next((tmp_path / "docs").glob("*.parquet"))
 
 
 def test_read_from_the_cache_it_is_the_same(small, monkeypatch):
-    first = docs.corpus()
-    monkeypatch.setattr(docs, "_extract", lambda: pytest.fail("made a second time"))
-    pd.testing.assert_frame_equal(docs.corpus(), first)
+    first = documentation.corpus()
+    monkeypatch.setattr(documentation, "_extract", lambda: pytest.fail("made a second time"))
+    pd.testing.assert_frame_equal(documentation.corpus(), first)
 
 
 @pytest.mark.parametrize(
@@ -259,21 +260,21 @@ def test_read_from_the_cache_it_is_the_same(small, monkeypatch):
     ids=["half written", "empty", "bytes turned over"],
 )
 def test_a_damaged_file_is_made_again(small, damage):
-    first = docs.corpus()
+    first = documentation.corpus()
     whole = small().read_bytes()
     small().write_bytes(damage(whole))
-    pd.testing.assert_frame_equal(docs.corpus(), first)
+    pd.testing.assert_frame_equal(documentation.corpus(), first)
     assert small().read_bytes() == whole
 
 
 def test_another_version_is_another_file(small, monkeypatch):
-    key = docs._key()
-    monkeypatch.setattr(docs, "VERSION", docs.VERSION + 1)
-    assert docs._key() != key
-    monkeypatch.setattr(docs.metadata, "version", lambda name: "9.9+cu130")
-    cuda = docs._key()
-    monkeypatch.setattr(docs.metadata, "version", lambda name: "9.9+cpu")
-    assert docs._key() == cuda != key
+    key = documentation._key()
+    monkeypatch.setattr(documentation, "VERSION", documentation.VERSION + 1)
+    assert documentation._key() != key
+    monkeypatch.setattr(documentation.metadata, "version", lambda name: "9.9+cu130")
+    cuda = documentation._key()
+    monkeypatch.setattr(documentation.metadata, "version", lambda name: "9.9+cpu")
+    assert documentation._key() == cuda != key
 
 
 def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(small, monkeypatch, tmp_path):
@@ -284,18 +285,20 @@ def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(small, monkeypat
 
     monkeypatch.setattr(pyarrow.parquet, "write_table", full)
     with pytest.raises(OSError, match="no room on the disk for the documentation text") as e:
-        docs.corpus()
+        documentation.corpus()
     assert e.value.errno == errno.ENOSPC
     assert not [f for f in (tmp_path / "docs").iterdir() if f.suffix != ".lock"]
 
 
 def test_a_library_that_is_missing_is_said_in_one_sentence(monkeypatch):
-    monkeypatch.setattr(docs, "LIBRARIES", {"nowhere": "no-such-library"})
+    monkeypatch.setattr(documentation, "LIBRARIES", {"nowhere": "no-such-library"})
     with pytest.raises(FileNotFoundError, match="no-such-library is missing; run: .* make setup"):
-        docs.corpus()
+        documentation.corpus()
 
 
 def test_importing_it_is_light():
     assert not re.search(
-        r"^(import|from) (pandas|pyarrow|numpy|tqdm)", (ROOT / "helpers" / "docs.py").read_text(), re.M
+        r"^(import|from) (pandas|pyarrow|numpy|tqdm)",
+        (ROOT / "helpers" / "documentation.py").read_text(),
+        re.M,
     )

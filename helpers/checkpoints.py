@@ -1,0 +1,135 @@
+"""Keep a trained pair of encoders on disk.
+
+from helpers import checkpoints
+checkpoints.save("my_pair", question_encoder, answer_encoder, note="first try")
+question_encoder, answer_encoder = checkpoints.load("my_pair")
+checkpoints.about("my_pair")              # {"note": "first try"}
+"""
+
+import hashlib
+import json
+import secrets
+from pathlib import Path
+
+import torch
+
+from helpers import encoders, files
+
+
+def save(path: str | Path, question_encoder, answer_encoder, **about: object) -> Path:
+    """Write both encoders to the folder `path`: pair-NAME.safetensors and config.json.
+
+    about: anything JSON can hold, kept beside them (see `about`). The weights are written under
+    a name of their own and config.json, which names them, is put in place last and in one step:
+    a break at any moment leaves the checkpoint before or the new one, never half of each.
+    Raises OSError with one sentence where the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    weights = {
+        f"{side}.{name}": value.detach().cpu().contiguous()
+        for side, encoder in (("question", question_encoder), ("answer", answer_encoder))
+        for name, value in encoder.state_dict().items()
+    }
+    name = f"pair-{secrets.token_hex(6)}.safetensors"
+    with files.put_whole(path / name, f"the pair in {path.name}/") as part:
+        save_file(weights, part)
+        digest = _digest(part)
+    config = {
+        "format": 1,
+        "weights": name,
+        "sha256": digest,
+        "about": about,
+        "question": _recipe(question_encoder),
+        "answer": _recipe(answer_encoder),
+    }
+    with files.put_whole(path / "config.json", f"the pair in {path.name}/") as part:
+        part.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    for old in path.glob("pair-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The question encoder and the answer encoder that `save` wrote, on the CPU, ready to embed.
+
+    Raises FileNotFoundError where there is no checkpoint, ValueError where it is damaged; one
+    sentence each.
+    """
+    from safetensors.torch import load_file
+
+    path, config = Path(path), _config(path)
+    try:
+        weights = path / config["weights"]
+        if not weights.is_file():
+            raise ValueError(f"{weights.name} is missing")
+        if _digest(weights) != config["sha256"]:
+            raise ValueError(f"{weights.name} is not whole")
+        values, pair = load_file(weights), []
+        for side in ("question", "answer"):
+            encoder = _built(config[side])
+            start = f"{side}."
+            encoder.load_state_dict(
+                {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
+            )
+            pair.append(encoder.eval())
+    except Exception as e:
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise ValueError(f"the checkpoint in {path.name}/ is damaged ({why}); save it again") from e
+    return pair[0], pair[1]
+
+
+def about(path: str | Path) -> dict:
+    """What `save` was told to keep beside the encoders. Raises as `load` does."""
+    return _config(Path(path)).get("about", {})
+
+
+def _config(path: Path) -> dict:
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"there is no checkpoint in {path.name}/ (no config.json)")
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
+    except ValueError as e:
+        raise ValueError(
+            f"the checkpoint in {path.name}/ is damaged (config.json cannot be read); save it again"
+        ) from e
+    return config
+
+
+def _recipe(encoder: torch.nn.Module) -> dict:
+    if hasattr(encoder, "form"):
+        return {"kind": "TopicAndForm", "layer": encoder.layer, "config": encoder.bert.config.to_diff_dict()}
+    if hasattr(encoder, "bert"):
+        return {
+            "kind": "Pretrained",
+            "frozen": getattr(encoder, "frozen", 0),
+            "config": encoder.bert.config.to_diff_dict(),
+        }
+    table, layers = encoder.tokens.weight, encoder.transformer.layers
+    sizes = {
+        "vocabulary": table.shape[0],
+        "width": table.shape[1],
+        "layers": len(layers),
+        "heads": layers[0].self_attn.num_heads,
+        "out": encoder.project.out_features,
+        "dropout": layers[0].dropout.p,
+    }
+    return {"kind": "Encoder", "sizes": sizes}
+
+
+def _built(recipe: dict) -> torch.nn.Module:
+    if recipe["kind"] == "TopicAndForm":
+        return encoders.TopicAndForm(layer=recipe["layer"], config=recipe["config"])
+    if recipe["kind"] == "Pretrained":
+        return encoders.Pretrained(frozen=recipe["frozen"], config=recipe["config"])
+    return encoders.Encoder(**recipe["sizes"])
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,257 @@
+"""A text that every reader has: the documentation strings of the libraries of this course.
+
+    from helpers import documentation
+    documentation.corpus()     # a DataFrame: library, object, kind, text
+    documentation.passages()   # lesson 13's: library, kind, object, chunk, text
+
+The libraries are read as text, never imported: their files are parsed, the documentation strings
+are taken and cleaned to prose (helpers/prose.py; a paragraph that stands in several places is kept
+at the first). The
+pinned versions give the same text on every machine and every Python. It is made once, in about
+ten seconds, and lies in the course's cache afterwards.
+"""
+
+import ast
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import cache, files
+from helpers.prose import prose
+
+if TYPE_CHECKING:
+    import pandas
+
+VERSION = 1  # of this code and of prose.py: a change that changes the text makes a new file in the cache
+COLUMNS = ["library", "object", "kind", "text"]
+SHORTEST = 8  # words; a shorter text says nothing
+
+# package -> distribution. All of them stand in requirements.txt or are required by torch.
+LIBRARIES = {
+    "datasets": "datasets",
+    "gensim": "gensim",
+    "huggingface_hub": "huggingface_hub",
+    "joblib": "joblib",
+    "matplotlib": "matplotlib",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "seaborn": "seaborn",
+    "sentence_transformers": "sentence-transformers",
+    "sklearn": "scikit-learn",
+    "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
+}
+
+SEARCHED = ["numpy", "pandas", "sklearn", "gensim", "sentence_transformers"]  # by lesson 13
+
+# Tests, copies of other projects, old names kept for compatibility, machinery that nobody calls.
+SKIP = re.compile(
+    r"(^|/)(tests?|testing|_testing|conftest|externals?|extern|_?vendor(ed)?|_?compat|_lib"
+    r"|array_api_\w+|_pyinstaller|_?version|__config__|dummy_\w+|setup|deprecated)(\.py|/|$)"
+    r"|^numpy/(core|distutils|f2py|typing|_build_utils)/|^numpy/matlib"
+    r"|^torch/(_[^/]+/|onnx/_internal/|ao/|fx/|jit/|package/|csrc/|include/|share/|utils/hipify)"
+    r"|^torch/(.+/)?_(tensor_docs|meta_registrations|lowering)\.py|^torch/distributed/.*/_"
+    r"|^transformers/(models/|kernels/|cli/|conversion_mapping)"
+)
+
+
+def corpus() -> "pandas.DataFrame":
+    """The prose of the libraries' documentation, one row a documented object.
+
+    Columns: library (the name that `import` takes), object (its dotted name where it is defined),
+    kind (module, class, function or method), text (a paragraph a line); sorted by library and
+    object. The first call makes it and shows its progress; later ones read it from the cache.
+    Raises FileNotFoundError where a library is missing, OSError (ENOSPC) where the disk is full.
+    """
+    from filelock import FileLock
+
+    place = cache() / "docs"
+    place.mkdir(exist_ok=True)
+    file = place / f"corpus-{_key()}.parquet"
+    with FileLock(file.with_suffix(".lock")):  # a second notebook waits, then finds it made
+        table = _read(file)
+        if table is None:
+            table = _table(_extract())
+            _write(table, file)
+    return table
+
+
+def passages(size: int = 100, overlap: int = 20, titled: bool = True) -> "pandas.DataFrame":
+    """Every passage of the libraries in `SEARCHED`: columns library, kind, object, chunk (from 0), text.
+
+    A text begins with its object's name in words, if `titled`. Raises as `cut` and `corpus`.
+    """
+    import pandas
+
+    table = corpus()
+    rows = []
+    for row in table[table["library"].isin(SEARCHED)].itertuples():
+        head = f"{title(row.object)}: " if titled else ""
+        for chunk, piece in enumerate(cut(row.text, size, overlap)):
+            rows.append((row.library, row.kind, row.object, chunk, head + piece))
+    return pandas.DataFrame(rows, columns=["library", "kind", "object", "chunk", "text"])
+
+
+def cut(text: str, size: int = 100, overlap: int = 20) -> list[str]:
+    """Pieces of at most `size` words; each begins with the last `overlap` words of the one before.
+
+    >>> cut("a b c d e f g", size=4, overlap=1)
+    ['a b c d', 'd e f g']
+
+    Raises ValueError for an overlap that is not from 0 to below the size.
+    """
+    if not 0 <= overlap < size:
+        raise ValueError(f"the overlap must be from 0 to {size - 1} words, not {overlap}")
+    words = text.split()
+    starts = range(0, max(len(words) - overlap, 1), size - overlap)
+    return [" ".join(words[i : i + size]) for i in starts]
+
+
+def title(name: str) -> str:
+    """The name of an object in words: "pandas.core.frame.DataFrame" -> "pandas core frame DataFrame"."""
+    return re.sub(r"[._]+", " ", name).strip()
+
+
+def _key() -> str:
+    """A short hash of what decides the text: the libraries' versions and that of this code."""
+    try:
+        known = {d: metadata.version(d).partition("+")[0] for d in LIBRARIES.values()}
+    except metadata.PackageNotFoundError as e:
+        raise FileNotFoundError(
+            f"the library {e.name} is missing; run:  make setup   (or: pip install -r "
+            "requirements.txt -c constraints.txt)"
+        ) from None
+    return hashlib.sha256(repr((VERSION, sorted(known.items()))).encode()).hexdigest()[:12]
+
+
+def _read(file: Path) -> "pandas.DataFrame | None":
+    """The table of a file in the cache; None where there is none, or a damaged one."""
+    if not file.exists():
+        return None
+    import pyarrow.parquet
+
+    try:
+        found = pyarrow.parquet.read_table(file, page_checksum_verification=True)
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return None
+    return found.to_pandas() if found.column_names == COLUMNS and len(found) else None
+
+
+def _write(table: "pandas.DataFrame", file: Path) -> None:
+    import pyarrow.parquet
+
+    with files.put_whole(file, f"the documentation text (about 5 MB in {file.parent.parent.name}/)") as part:
+        arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
+        pyarrow.parquet.write_table(arrow, part, compression="zstd", write_page_checksum=True)
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> "pandas.DataFrame":
+    import pandas
+
+    return pandas.DataFrame(rows, columns=COLUMNS).astype("str")
+
+
+def _extract() -> list[tuple[str, str, str, str]]:
+    """Every row of the corpus, sorted, each paragraph once."""
+    from tqdm.auto import tqdm
+
+    files = []
+    for library, distribution in LIBRARIES.items():
+        folder = Path(str(metadata.distribution(distribution).locate_file(library)))
+        names = [(p.relative_to(folder.parent).as_posix(), p) for p in folder.rglob("*.py")]
+        files += [(library, name, p) for name, p in sorted(names) if not SKIP.search(name)]
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for library, name, p in tqdm(files, desc="reading documentation"):
+        for object_, kind, raw in strings(p.read_bytes(), name):
+            found.setdefault((library, object_), (kind, raw))
+    rows, seen = [], set()
+    for (library, object_), (kind, raw) in tqdm(sorted(found.items()), desc="cleaning it"):
+        kept = []
+        for paragraph in prose(raw).split("\n"):
+            if paragraph.lower() not in seen:
+                seen.add(paragraph.lower())
+                kept.append(paragraph)
+        text = "\n".join(kept)
+        if len(text.split()) >= SHORTEST:
+            rows.append((library, object_, kind, text))
+    return rows
+
+
+def strings(source: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+    """The documentation strings of one file, as they stand: (object, kind, string).
+
+    name: the file's path from the folder of the packages, "numpy/linalg/_linalg.py". Modules,
+    public classes, public functions and public methods, and what a library documents from
+    outside by `add_docstr(torch.abs, ...)` or `add_newdoc("numpy.linalg", "solve", ...)`.
+    A file that does not parse has none.
+    """
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries' own stray backslashes
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    if raw := _docstring(tree):
+        yield module, "module", raw
+    yield from _members(tree.body, module, "function")
+
+
+def _members(body: list[ast.stmt], inside: str, kind: str) -> Iterator[tuple[str, str, str]]:
+    for node in body:
+        if isinstance(node, ast.If | ast.Try | ast.With):  # definitions under a condition
+            yield from _members(node.body, inside, kind)
+            yield from _members(getattr(node, "orelse", []), inside, kind)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield from _from_outside(node.value)
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("_"):
+                continue
+            name = f"{inside}.{node.name}"
+            if raw := _docstring(node):
+                yield name, "class" if isinstance(node, ast.ClassDef) else kind, raw
+            if isinstance(node, ast.ClassDef):
+                yield from _members(node.body, name, "method")
+
+
+def _docstring(node: ast.AST) -> str:
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return first.value.value if isinstance(first.value.value, str) else ""
+    return ""
+
+
+def _from_outside(call: ast.Call) -> Iterator[tuple[str, str, str]]:
+    does, arguments = ast.unparse(call.func).split(".")[-1], list(call.args)
+    if does not in ("add_docstr", "add_newdoc") or len(arguments) < 2:
+        return
+    text = arguments[-1]
+    if isinstance(text, ast.Tuple) and text.elts:
+        text = text.elts[-1]
+    raw = _constant(text)
+    if does == "add_docstr":
+        name = ast.unparse(arguments[0])
+    else:
+        if not all(isinstance(a, ast.Constant) for a in arguments[:-1]):
+            return
+        name = ".".join(str(a.value) for a in arguments[:-1])
+        if len(arguments) == 2:  # scipy.special's own
+            name = f"scipy.special.{name}"
+    if raw and not name.split(".")[-1].startswith("_"):
+        yield name, "function", raw
+
+
+def _constant(node: ast.expr) -> str:
+    """The string that an expression writes out: of r"a".format(...) + r"b", a and b."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _constant(node.left) + _constant(node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return _constant(node.func.value)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""

@@ -1,0 +1,73 @@
+"""Whole-file writing: one step, nothing left behind, a full disk in one sentence."""
+
+import errno
+import os
+
+import pytest
+from safetensors import SafetensorError
+
+from helpers import files
+
+
+def test_a_file_is_there_whole_or_as_it_was(tmp_path):
+    place = tmp_path / "table.tsv"
+    for text in ("first", "second"):
+        with files.put_whole(place) as part:
+            part.write_text(text)
+            assert part.suffix == ".tsv" and part.parent == tmp_path
+            assert place.exists() == (text == "second"), "not before the end"
+        assert place.read_text() == text
+    with pytest.raises(KeyboardInterrupt), files.put_whole(place) as part:
+        part.write_text("third, half")
+        raise KeyboardInterrupt
+    assert place.read_text() == "second" and list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "model"
+    with pytest.raises(ZeroDivisionError), files.put_whole(place, folder=True) as part:
+        (part / "config.json").write_text("{}")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+    with files.put_whole(place, folder=True) as part:
+        (part / "config.json").write_text("{}")
+    assert [f.name for f in place.iterdir()] == ["config.json"]
+
+
+def test_others_may_read_what_was_written(tmp_path):
+    before = os.umask(0o022)
+    try:
+        for name, folder, mode in (("file", False, 0o644), ("folder", True, 0o755)):
+            with files.put_whole(tmp_path / name, folder=folder) as part:
+                folder or part.write_text("x")
+            if os.name == "posix":
+                assert (tmp_path / name).stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
+        SafetensorError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"),
+    ],
+    ids=str,
+)
+def test_a_full_disk_is_one_sentence(tmp_path, error):
+    with pytest.raises(OSError) as caught, files.put_whole(tmp_path / "a.npz"):
+        raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert (
+        caught.value.strerror == f"no room on the disk for a.npz in {tmp_path.name}/; make room and try again"
+    )
+    pair = files.put_whole(tmp_path / "a.npz", "the pair")
+    with pytest.raises(OSError, match="no room on the disk for the pair; make room"), pair as part:
+        part.write_bytes(b"some")
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_error_keeps_its_name(tmp_path):
+    with pytest.raises(PermissionError, match="not yours"), files.put_whole(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "not yours")
