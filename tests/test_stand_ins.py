@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(empty_cache, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setitem(stand_ins.MAKERS, "raw-bert", full)
-    with pytest.raises(OSError, match=r"no room on the disk to unpack bert-base.*run the cell again"):
+    with pytest.raises(OSError, match=r"no room on the disk for the folder of bert-base.*try again"):
         models.path(BERT, quiet=True)
     assert [f for f in (empty_cache / "models").iterdir() if f.is_dir()] == []
 
