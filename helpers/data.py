@@ -187,9 +187,9 @@ def tales(path: str | Path | None = None) -> list[str]:
 def read_tsv(path: str | Path, columns: list[str]) -> "pandas.DataFrame":
     """Read a tab-separated file with a header into a DataFrame of the named columns.
 
-    Other columns are left out. Raises FileNotFoundError; ValueError with the file, the line
-    and the column for text that is not UTF-8, a missing column, a row of the wrong length,
-    an empty cell, a cell over 20,000 characters, or no rows at all.
+    Other columns and the space around a cell are left out. Raises FileNotFoundError; ValueError
+    with the file, the line and the column for text that is not UTF-8, a missing column, a row of
+    the wrong length, an empty cell, a cell over 20,000 characters, or no rows at all.
     """
     import pandas
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import ROOT, figures, models
+from helpers import ROOT, data, figures, models
 from helpers.exercises import lesson01
 
 
@@ -85,6 +85,39 @@ def test_show_displays_a_png_with_alt_text(monkeypatch):
     figures.heatmap(ax, np.eye(3), ["one", "two", "three"])
     figures.label_points(ax, np.zeros((2, 2)), ["a", "b"])
     plt.close(fig)
+
+
+def test_a_label_keeps_off_the_places_it_is_told_to_avoid():
+    """Points are laid where the label goes by itself; told of them, it covers none."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    def box_of_the_label(avoid=None):
+        fig, ax = plt.subplots()
+        ax.set(xlim=(0, 1), ylim=(0, 1))
+        figures.label_points(ax, np.array([[0.4, 0.4]]), ["a label"], avoid=avoid)
+        (text,) = (t for t in ax.texts if t.get_text() == "a label")
+        box = text.get_window_extent().transformed(ax.transData.inverted())
+        plt.close(fig)
+        return box
+
+    box = box_of_the_label()
+    across, up = np.linspace(box.x0, box.x1, 6)[1:-1], np.linspace(box.y0, box.y1, 4)[1:-1]
+    places = np.array([(x, y) for x in across for y in up])
+    assert box.count_contains(places) == len(places) == 8
+    assert box_of_the_label(avoid=places).count_contains(places) == 0
+
+
+def test_a_table_is_read_without_the_space_around_its_cells(tmp_path):
+    file = tmp_path / "mine.tsv"
+    file.write_text("word\tmeaning\n bat \t  an animal, or a club \n", encoding="utf-8")
+    (row,) = data.read_tsv(file, ["word", "meaning"]).to_dict("records")
+    assert row == {"word": "bat", "meaning": "an animal, or a club"}
+    file.write_text("word\tmeaning\nbat\t  \n", encoding="utf-8")
+    with pytest.raises(ValueError, match="mine.tsv, line 2: column 'meaning' is empty"):
+        data.read_tsv(file, ["word", "meaning"])
 
 
 @pytest.fixture(scope="module")
