@@ -5,14 +5,14 @@
     models.word_vectors("glove-wiki-gigaword-100")          # gensim KeyedVectors
     models.table()                                          # what is on disk
 
-An original that is on disk wins; else the small stand-in that this course ships. Nothing is
-downloaded unless you ask, here or on the command line:
+An original that is on disk wins; else what this course ships: a compact copy of the original, or a
+small stand-in for it. Nothing is downloaded unless you ask, here or on the command line:
 
     python -m helpers.models                    the table
     python -m helpers.models download NAME ...  one model or several (also --core, --all)
     python -m helpers.models verify             read every file on disk and check its hash
 
-COURSE_MODELS=bundled|original|auto (default auto) decides which of the two a lesson gets;
+COURSE_MODELS=bundled|original|auto (default auto) decides which of them a lesson gets;
 COURSE_MODELS_DIR is where originals lie (default models/).
 """
 
@@ -59,18 +59,24 @@ def path(name: str, quiet: bool = False) -> Path:
     """The folder of a model, for the library's own `from_pretrained`.
 
     name: the original's public name, such as "bert-base-uncased".
-    Prints one line that says whether it is the original or the stand-in (not if `quiet`).
+    Prints one line that says whether it is the original or a stand-in (not if `quiet`).
     Raises KeyError for a name that is not in the register, FileNotFoundError where neither
-    the original nor a stand-in is on disk, ValueError for a wrong COURSE_MODELS, OSError where
-    there is no room to unpack the stand-in (its first use writes about 100 MB to the cache).
+    the original nor a stand-in is on disk, ValueError for a wrong COURSE_MODELS and for a shipped
+    file that is not what it should be, OSError where there is no room to unpack what is shipped
+    (its first use writes 100 to 140 MB to the cache).
     """
     entry, mode = _entry(name), _mode()
     if mode != "bundled" and (folder := _original(name, entry)):
         _say(quiet, f"{name}: the original.")
         return folder
     if "package" in entry:  # the original's own files, carried by a package on PyPI
+        folder = _packaged(name, entry)
         _say(quiet, f"{name}: the original.")
-        return _packaged(name, entry)
+        return folder
+    if "kept" in entry:  # the original, in the course's own compact files
+        folder = _kept(name, entry)
+        _say(quiet, f"{name}: the original, {entry['kept']}.")
+        return folder
     if mode == "original" or not _has_stand_in(name, entry):
         raise FileNotFoundError(
             f"{name} is not on this machine. To get it ({_size(entry)}), run:  "
@@ -81,10 +87,7 @@ def path(name: str, quiet: bool = False) -> Path:
         f"{name}: the course's stand-in, {entry['stand_in']}. "
         f"Original ({_size(entry)}): python -m helpers.models download {name}",
     )
-    if "made_by" not in entry:
-        return BUNDLED / name
-    minilm = "sentence-transformers/all-MiniLM-L6-v2"
-    return stand_ins.whole(name, entry["made_by"], BUNDLED / name, _packaged(minilm, register()[minilm]))
+    return _unpacked(name, entry)
 
 
 def word_vectors(name: str, limit: int | None = None, quiet: bool = False) -> "KeyedVectors":
@@ -92,10 +95,10 @@ def word_vectors(name: str, limit: int | None = None, quiet: bool = False) -> "K
 
     name: "glove-wiki-gigaword-100" or "word2vec-google-news-300".
     limit: read only the first `limit` words.
-    Opens the course's stand-in (vectors.safetensors and words.txt) and the publishers' own
-    formats: text, gzipped or plain, with or without word2vec's first line, and word2vec's
-    binary form. Raises as `path` does, and ValueError for a file that is cut off or is no
-    table of vectors.
+    Opens what the course ships (vectors.safetensors, whole numbers of 1/100,000 in two parts, and
+    words.txt) and the publishers' own formats: text, gzipped or plain, with or without word2vec's
+    first line, and word2vec's binary form. Raises as `path` does, and ValueError for a file that
+    is cut off or is no table of vectors.
     """
     from gensim.models import KeyedVectors
 
@@ -104,9 +107,10 @@ def word_vectors(name: str, limit: int | None = None, quiet: bool = False) -> "K
         from safetensors.numpy import load_file
 
         words = (folder / "words.txt").read_text(encoding="utf-8").split("\n")[:-1][:limit]
-        matrix = load_file(folder / "vectors.safetensors")["vectors"][:limit]
-        vectors = KeyedVectors(matrix.shape[1])
-        vectors.add_vectors(words, matrix.astype("float32"))
+        parts = load_file(folder / "vectors.safetensors")
+        whole = parts["high"][:limit].astype("int32") * 256 + parts["low"][:limit]
+        vectors = KeyedVectors(whole.shape[1])
+        vectors.add_vectors(words, (whole / 1e5).astype("float32"))
         return vectors
     file = folder / _entry(name)["files"][0]
     return _read_vectors(file, limit)
@@ -163,7 +167,7 @@ def table() -> "pandas.DataFrame":
     rows = []
     for name, entry in register().items():
         stand_in = _has_stand_in(name, entry)
-        here = "original" if "package" in entry or _original(name, entry) else ""
+        here = "original" if {"package", "kept"} & set(entry) or _original(name, entry) else ""
         rows.append(
             {
                 "name": name,
@@ -180,12 +184,13 @@ def verify() -> list[str]:
     """Read every original on disk; return one sentence for each file that is not as recorded."""
     wrong, lock = [], _lock()
     for name, entry in register().items():
-        if "package" in entry:
-            try:
+        try:
+            if "package" in entry:
                 _packaged(name, entry)
-            except (ValueError, FileNotFoundError) as e:
-                wrong.append(str(e))
-            continue
+            if "kept" in entry:
+                _checked(BUNDLED / name, tuple(entry["bundled"].items()))
+        except (ValueError, FileNotFoundError) as e:
+            wrong.append(str(e))
         known = lock.get(name, {}).get("sha256", {}) | entry.get("sha256", {})
         for file in entry.get("files", []):
             target = originals() / name / file
@@ -222,7 +227,7 @@ def _original(name: str, entry: dict) -> Path | None:
     if not files:
         return None
     here = originals() / name
-    if all((here / f).exists() for f in files) or (here / "words.txt").exists():
+    if all((here / f).exists() for f in files):
         return here
     if "repo" in entry:
         from huggingface_hub import try_to_load_from_cache
@@ -258,6 +263,31 @@ def _package_folder(package: str, file: str, sha256: str) -> Path:
 def _packaged(name: str, entry: dict) -> Path:
     file = "model.safetensors"
     return _package_folder(entry["package"], file, entry["sha256"][file])
+
+
+def _kept(name: str, entry: dict) -> Path:
+    """The folder of an original that the course ships, its files checked against the register."""
+    _checked(BUNDLED / name, tuple(entry["bundled"].items()))
+    return _unpacked(name, entry)
+
+
+@functools.cache
+def _checked(folder: Path, files: tuple[tuple[str, str], ...]) -> None:
+    for file, sha256 in files:
+        found = hub.digest(folder / file)["sha256"] if (folder / file).exists() else "missing"
+        if found != sha256:
+            raise ValueError(
+                f"{file} in models/bundled/{folder.relative_to(BUNDLED)} is not the one this course "
+                f"shipped (sha256 {found}); run:  git checkout -- models/bundled"
+            )
+
+
+def _unpacked(name: str, entry: dict) -> Path:
+    """What is shipped under this name as a folder that `from_pretrained` opens."""
+    if "made_by" not in entry:
+        return BUNDLED / name
+    minilm = "sentence-transformers/all-MiniLM-L6-v2"
+    return stand_ins.whole(name, entry["made_by"], BUNDLED / name, _packaged(minilm, register()[minilm]))
 
 
 def _size(entry: dict) -> str:

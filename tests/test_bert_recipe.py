@@ -70,3 +70,8 @@ def test_training_on_from_minilm_leaves_its_token_embeddings_as_they_are(tokeniz
     model = bert.build("minilm", 0, 0, tokenizer)
     assert not model.bert.embeddings.word_embeddings.weight.requires_grad
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
+
+
+def test_a_folder_without_text_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no \*.txt or \*.txt.xz file"):
+        bert.sources(tmp_path)

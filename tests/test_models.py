@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from helpers import ROOT, models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 GLOVE = "glove-wiki-gigaword-100"
+BERT = "bert-base-uncased"
 
 
 @pytest.fixture
@@ -32,9 +34,32 @@ def put(folder, files, content=b"x"):
 
 
 def test_stand_in_where_there_is_no_original(disk, capsys):
-    assert models.path(GLOVE) == models.BUNDLED / GLOVE
+    models.path(BERT)
     said = capsys.readouterr().out
-    assert said.count("\n") == 1 and f"python -m helpers.models download {GLOVE}" in said
+    assert said.count("\n") == 1 and "the course's stand-in" in said
+    assert f"python -m helpers.models download {BERT}" in said
+
+
+@pytest.mark.parametrize("mode", ["auto", "bundled", "original"])
+def test_what_the_course_keeps_of_an_original_is_called_so(disk, monkeypatch, capsys, mode):
+    monkeypatch.setenv("COURSE_MODELS", mode)
+    assert models.path(GLOVE) == models.BUNDLED / GLOVE
+    assert capsys.readouterr().out == f"{GLOVE}: the original, 40,000 of its commonest words.\n"
+
+
+def test_a_changed_file_is_not_called_the_original(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(models, "BUNDLED", tmp_path)
+    shutil.copytree(ROOT / "models" / "bundled" / GLOVE, tmp_path / GLOVE)
+    words = tmp_path / GLOVE / "words.txt"
+    words.write_bytes(words.read_bytes().replace(b"queen", b"quean"))
+    with pytest.raises(ValueError, match=r"words\.txt in models/bundled/glove.* git checkout"):
+        models.path(GLOVE)
+    assert "the original" not in capsys.readouterr().out
+    assert any("words.txt" in line for line in models.verify())
+    words.unlink()
+    models._checked.cache_clear()
+    with pytest.raises(ValueError, match="missing"):
+        models.path(GLOVE)
 
 
 @pytest.mark.parametrize("mode", ["auto", "original"])
@@ -102,7 +127,7 @@ def command(*arguments, **env):
 
 def test_original_without_one_names_the_command_and_loads_no_library(tmp_path):
     code = (
-        f"import sys; from helpers import models\ntry:\n    models.path({GLOVE!r})\n"
+        f"import sys; from helpers import models\ntry:\n    models.path({BERT!r})\n"
         "except FileNotFoundError as e: print(e)\n"
         "print(sorted({'torch', 'transformers', 'gensim', 'httpx'} & set(sys.modules)))"
     )
@@ -115,7 +140,7 @@ def test_original_without_one_names_the_command_and_loads_no_library(tmp_path):
         [sys.executable, "-c", code], text=True, capture_output=True, env=os.environ | env, cwd=ROOT
     )
     message, loaded = done.stdout.splitlines()
-    assert f"python -m helpers.models download {GLOVE}" in message and loaded == "[]"
+    assert f"python -m helpers.models download {BERT}" in message and loaded == "[]"
 
 
 def test_command_line(tmp_path):
@@ -134,13 +159,17 @@ def test_the_register_is_whole():
         assert entry["lessons"] and entry["licence"], name
         assert {"files", "package", "note"} & set(entry), name
         assert all(len(h) == 64 for h in entry.get("sha256", {}).values()), name
+        if "kept" in entry:
+            there = (f for f in (models.BUNDLED / name).rglob("*") if f.is_file())
+            assert {f.relative_to(models.BUNDLED / name).as_posix() for f in there} == set(entry["bundled"])
+            assert {"package", "file", "sha256", "member", "member_sha256"} == set(entry["carried"]), name
         assert len(entry.get("revision", "0" * 40)) == 40, name
         if any(f.endswith((".bin", ".pt", ".pkl")) for f in entry.get("files", [])):
             assert entry.get("convert"), f"{name} would be unpickled"
 
 
 def test_committed_weights_stay_small():
-    assert sum(f.stat().st_size for f in models.BUNDLED.rglob("*") if f.is_file()) < 52e6
+    assert sum(f.stat().st_size for f in models.BUNDLED.rglob("*") if f.is_file()) < 140e6
 
 
 # word vectors ---------------------------------------------------------------------------
@@ -148,12 +177,12 @@ def test_committed_weights_stay_small():
 
 def test_bundled_word_vectors():
     vectors = models.word_vectors(GLOVE, quiet=True)
-    assert vectors.vectors.shape[1] == 100 and len(vectors) >= 25_000
+    assert vectors.vectors.shape == (40_000, 100)
     assert vectors.vectors.dtype == np.float32 and np.isfinite(vectors.vectors).all()
     needed = "king princess monarch throne crown mountain ocean tv rainbow cloud queen bat"
     assert all(word in vectors for word in needed.split())
     folder = models.BUNDLED / GLOVE
-    assert sum(f.stat().st_size for f in folder.iterdir()) <= 9e6
+    assert sum(f.stat().st_size for f in folder.iterdir()) <= 14e6
     assert {f.suffix for f in folder.iterdir()} <= {".safetensors", ".txt"}
     assert len(models.word_vectors(GLOVE, limit=10, quiet=True)) == 10
 

