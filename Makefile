@@ -9,12 +9,14 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	$(if $(WHEELS),--no-index --find-links $(WHEELS)) \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# a clone of one's own reads .gitconfig from now on; a folder without .git, or a machine without git, stays as it is
+SHOW_TEXT = if [ -e .git ]; then git config --local --replace-all include.path ../.gitconfig '^[.][.]/[.]gitconfig$$' || true; fi
 # two workers, each on one thread, share two cores better than two threads of one program do
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope --no-loadscope-reorder \
 	-p tests.twice --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
-.PHONY: help setup lab test format lessons stress wheels
+.PHONY: help setup lab test format lessons diffs stress wheels
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +28,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	$(if $(WHEELS),$(PIP) --upgrade setuptools)
 	$(PIP) $(if $(WHEELS),--no-build-isolation) -r requirements.txt -c constraints.txt
 	@$(BIN)/python -c "import matplotlib.font_manager"
+	@$(SHOW_TEXT)
 	@touch $(READY)
 
 lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
@@ -43,6 +46,9 @@ format: $(READY)  ## lay out code and notebooks, mend what the linter can
 
 lessons: $(READY)  ## run lessons again and save their outputs: all, or LESSONS="03 07"
 	COURSE_MODELS=bundled $(BIN)/python tests/offline.py $(BIN)/python tests/execute.py $(LESSONS)
+
+diffs:  ## let git diff show notebooks as text, not as JSON (make setup has done so)
+	@$(SHOW_TEXT)
 
 stress: $(READY)  ## the long tests, every cell of every lesson twice, and the benchmarks
 	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks -s
