@@ -134,6 +134,7 @@ def test_the_table_has_three_seeds_of_every_objective(table, recipe):
     }
     assert set(table[recipe.KEYS].itertuples(index=False, name=None)) == wanted
     assert table["STS before"].nunique() == 1
+    assert (table["STS after"] != table["STS before"]).all(), "every run takes its steps"
 
 
 def test_what_the_prose_says_of_the_table(table):
@@ -189,6 +190,34 @@ def test_the_lessons_loop_is_the_recipes(lesson, recipe):
         space["train"](model, recipe.losses.CosineSimilarityLoss(model), rows, steps=2)
         vectors.append(model.eval().encode(["a sentence", "another"]))
     assert np.allclose(*vectors, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def untouched(lesson):
+    return lesson["raw_bert"]()
+
+
+@pytest.mark.parametrize("tag", ["softmax", "cosine", "triplet", "multiple_negatives", "augmented", "tsdae"])
+def test_every_objective_takes_its_steps(lesson, recipe, untouched, tag):
+    """The lesson's own cells on few rows: the upper two layers move, no other does. Two steps, for
+    the learning rate begins at 0."""
+    nli, (gold, _) = data.nli()[:40], recipe.split_sts(data.sts(data.SHARED / "sts_sample.tsv")[:80])
+    judged = []
+    space = lesson | {
+        "train": lambda model, loss, rows: lesson["train"](model, loss, rows, steps=2),
+        "report": lambda name, model: judged.append(model),
+        "nli_rows": recipe.nli_rows(nli, gold, 0),
+        "triplets": recipe.triplets(nli, gold, 0),
+        "gold": gold,
+        "silver": gold,
+        "known": nli,
+        "kinds": recipe.KINDS,
+    }
+    exec(books.cell("10", tag).source, space)
+    before, after = (m.transformers_model.state_dict() for m in (untouched, *judged))
+    layers = {name: name.split(".")[2] for name in before if name.startswith("encoder.layer.")}
+    moved = {layers.get(name, name) for name, w in before.items() if not torch.equal(w, after[name])}
+    assert moved == set(sorted(set(layers.values()), key=int)[-2:]), moved
 
 
 # --- the exercises -------------------------------------------------------------------------------
