@@ -77,6 +77,16 @@ def path(name: str, quiet: bool = False) -> Path:
         folder = _kept(name, entry)
         _say(quiet, f"{name}: the original, {entry['kept']}.")
         return folder
+    if "instead" in entry and mode != "original":
+        other = entry["instead"]
+        folder = path(other, quiet=True)
+        _say(
+            quiet,
+            f"{name} is not on this machine; in its place {other}: the original, "
+            f"{_entry(other)['kept']}. For {name} ({_size(entry)}): "
+            f"python -m helpers.models download {name}",
+        )
+        return folder
     if mode == "original" or not _has_stand_in(name, entry):
         raise FileNotFoundError(
             f"{name} is not on this machine. To get it ({_size(entry)}), run:  "
@@ -174,7 +184,7 @@ def table() -> "pandas.DataFrame":
                 "lessons": ", ".join(map(str, entry["lessons"])),
                 "size": _size(entry),
                 "licence": entry["licence"],
-                "on disk": here or ("stand-in" if stand_in else "-"),
+                "on disk": here or ("stand-in" if stand_in else entry.get("instead", "-").split("/")[-1]),
             }
         )
     return pandas.DataFrame(rows).set_index("name")

@@ -1,10 +1,10 @@
-"""Make the course's small stand-ins into folders that the libraries open.
+"""Make what the course ships into folders that the libraries open.
 
-A stand-in is shipped as what distinguishes it from all-MiniLM-L6-v2: a low-rank adapter (the
-library peft's format; ColBERT's projection lies beside it), or everything but the token
-embeddings. `helpers.models.path` calls
-`whole` here at first use; the result lies in the course's cache, is put there in one step, and
-is made once even when two notebooks ask at the same moment.
+An original is shipped in 8 or 16 bits; a stand-in as what distinguishes it from all-MiniLM-L6-v2: a
+low-rank adapter (the library peft's format; ColBERT's projection lies beside it), or everything but
+the token embeddings. `helpers.models.path` calls `whole` here at first use; the result lies in the
+course's cache, is put there in one step, and is made once even when two notebooks ask at the same
+moment.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 
 
 def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
-    """The folder of a stand-in that `from_pretrained` opens; made now if it is not there yet.
+    """The folder of a shipped model that `from_pretrained` opens; made now if it is not there yet.
 
-    kind: a key of `MAKERS`; shipped: the stand-in's folder in models/bundled; minilm: the folder
+    kind: a key of `MAKERS`; shipped: the model's folder in models/bundled; minilm: the folder
     of all-MiniLM-L6-v2. The folder's name holds a hash of the shipped files, so that a newer
-    stand-in is a new folder. Raises OSError with ENOSPC where the disk is full; the folder is
+    model is a new folder. Raises OSError with ENOSPC where the disk is full; the folder is
     then not there.
     """
     from filelock import FileLock
 
     digest = hashlib.sha256(kind.encode())
-    for file in sorted(shipped.iterdir()):
-        digest.update(file.name.encode() + file.read_bytes())
+    for file in sorted(f for f in shipped.rglob("*") if f.is_file()):
+        digest.update(file.relative_to(shipped).as_posix().encode() + file.read_bytes())
     place = cache() / "models"
     folder = place / f"{name.replace('/', '--')}-{digest.hexdigest()[:12]}"
     if folder.exists():
@@ -42,11 +42,11 @@ def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
     with FileLock(place / f"{folder.name}.lock"):
         if folder.exists():  # another notebook made it while this one waited
             return folder
-        what = f"the folder of {name} (about 100 MB in {place.parent.name}/)"
+        what = f"the folder of {name} (up to 140 MB in {place.parent.name}/)"
         with files.put_whole(folder, what, folder=True) as part:
             MAKERS[kind](shipped, minilm, part)
             for file in TOKENIZER:
-                if (minilm / file).exists():
+                if (minilm / file).exists() and not (part / file).exists():
                     shutil.copy(minilm / file, part / file)
     return folder
 
@@ -66,12 +66,25 @@ def raw_bert(shipped: Path, minilm: Path, out: Path) -> None:
     shutil.copy(shipped / "config.json", out / "config.json")
 
 
-def cross_encoder(shipped: Path, minilm: Path, out: Path) -> None:
-    """BertForSequenceClassification with one output, for CrossEncoder."""
-    from transformers import BertForSequenceClassification
+def restored(shipped: Path, minilm: Path, out: Path) -> None:
+    """A published network in float32, from numbers of 8 or 16 bits and the files beside them.
 
-    base = BertForSequenceClassification.from_pretrained(minilm, num_labels=1, dtype="float32")
-    merged(base, shipped).save_pretrained(out)
+    A tensor with a scale holds whole numbers: (whole number - zero point) * scale is its value.
+    """
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    held = load_file(shipped / "compact.safetensors")
+    weights = {}
+    for key, value in held.items():
+        if key.endswith((".scale", ".zero_point")):
+            continue
+        weights[key] = value.astype(np.float32)
+        if f"{key}.scale" in held:
+            zero = held[f"{key}.zero_point"].astype(np.float32)
+            weights[key] = (weights[key] - zero) * held[f"{key}.scale"]
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(shipped, out, ignore=shutil.ignore_patterns("compact.safetensors"), dirs_exist_ok=True)
 
 
 def dpr(tower: str) -> Callable[[Path, Path, Path], None]:
@@ -133,7 +146,7 @@ def merged(base: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
 
 MAKERS = {
     "raw-bert": raw_bert,
-    "cross-encoder": cross_encoder,
+    "restored": restored,
     "dpr-question": dpr("question"),
     "dpr-ctx": dpr("ctx"),
     "colbert": colbert,

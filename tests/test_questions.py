@@ -2,7 +2,6 @@
 
 import doctest
 import re
-import string
 import sys
 
 import numpy as np
@@ -15,7 +14,6 @@ from helpers import ROOT, data
 sys.path.insert(0, str(ROOT / "models" / "recipes"))
 
 import colbert
-import cross_encoder
 import dpr
 import questions
 
@@ -46,68 +44,18 @@ def test_rows_near_the_lessons_inputs_are_left_out(pairs):
     assert "peru" in text and not re.search("france|madrid|everest", text)
 
 
-def test_the_table_of_facts():
-    kinds = questions.exchanges()
-    assert len(kinds) >= 30
-    for kind, (frames, facts) in kinds.items():
-        assert len(facts) >= 8 and len({s for s, _ in facts}) == len(facts), kind
-        for asked, answer in frames:
-            fields = [[f for _, f, _, _ in string.Formatter().parse(t) if f] for t in (asked, answer)]
-            assert fields[0] == ["s"] and sorted(fields[1]) == ["o", "s"], (asked, answer)
-
-
 def test_no_published_input_is_trained_on():
-    tables = [(ROOT / "models" / "recipes" / f"exchange_{t}.tsv").read_text() for t in ("facts", "kinds")]
-    text = " ".join([*tables, *(" ".join(row) for row in questions.course_rows())]).lower()
+    text = " ".join(" ".join(row) for row in questions.course_rows()).lower()
     for words in PUBLISHED_INPUTS:
         assert words not in text, words
     assert not re.search(r"\b(france|germany|spain|paris|berlin|madrid)\b", text)
 
 
-def test_an_example_has_one_answer_and_seven_others():
-    rng = np.random.default_rng(0)
-    rows = [(f"q{i}", f"a{i // 2}") for i in range(40)]
-    passages = questions.unique(a for _, a in rows)
-    misses = [([(i // 2 + 1) % 20, 3], [5, 6], [7]) for i in range(40)]
-    for i in range(40):
-        asked, texts, wrong = cross_encoder.article_example(i, rows, passages, misses, rng)
-        assert asked == f"q{i}" and texts[0] == rows[i][1] and len(texts) == 8
-        assert [asked if w < 0 else passages[w] for w in wrong] == texts[1:]
-    kinds = questions.exchanges()
-    for _ in range(200):
-        asked, (right, *wrong) = cross_encoder.exchange_example(kinds, rng)
-        assert len(wrong) == 7 and right not in wrong, (asked, right)
-
-
 def test_a_question_as_typed_keeps_its_words_of_content():
     rng = np.random.default_rng(0)
     asked = "what is the capital of peru?"
-    assert {cross_encoder.as_typed(asked, rng) for _ in range(60)} == {asked, "capital peru"}
-    assert cross_encoder.as_typed("who is she?", rng) == "who is she?"
-
-
-def test_a_part_of_the_target_is_minilms_opinion():
-    asked = np.eye(4, dtype="f")[:1]
-    passages = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0], [0, 1, 0, 0]], dtype="f")
-    batch = [("q", ["a"] * 8, 0, [1, 2, -1, 2, 2, 2, 2]), ("fact", ["b"] * 8, None, None)]
-    wanted = cross_encoder.targets(batch, asked, {"own": [0], "all": passages}, 0.3)
-    minilm = torch.tensor([20.0, 12, 0, -180, 0, 0, 0, 0]).softmax(0)
-    assert torch.allclose(wanted[0], 0.7 * torch.eye(8)[0] + 0.3 * minilm)
-    assert wanted[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
-
-
-def test_the_groups_are_drawn_by_their_shares():
-    rows = [(f"q{i}", f"a{i}") for i in range(40)]
-    passages = [a for _, a in rows]
-    misses = [([(i + 1) % 40], [(i + 2) % 40], []) for i in range(40)]
-    groups = [(0.5, np.arange(30)), (0.3, np.arange(30, 38))]
-    stream = cross_encoder.batches(
-        groups, rows, passages, misses, questions.exchanges(), 100, np.random.default_rng(0)
-    )
-    drawn = [i for _ in range(5) for _, _, i, _ in next(stream)]
-    assert 0.43 < sum(i is not None and i < 30 for i in drawn) / 500 < 0.57
-    assert 0.14 < sum(i is None for i in drawn) / 500 < 0.26
-    assert not {38, 39} & set(drawn)
+    assert {questions.as_typed(asked, rng) for _ in range(60)} == {asked, "capital peru"}
+    assert questions.as_typed("who is she?", rng) == "who is she?"
 
 
 def test_bm25_finds_the_words():
@@ -153,7 +101,7 @@ def test_bare_words_are_neighbours_and_no_function_words_lead():
     assert dpr.bare("Rome.", rng) == "Rome" and dpr.bare("(...)", rng)
 
 
-@pytest.mark.parametrize("recipe", [cross_encoder, dpr])
+@pytest.mark.parametrize("recipe", [questions, dpr])
 def test_the_examples_in_the_recipes_are_true(recipe):
     failed, tried = doctest.testmod(recipe)
     assert tried and not failed

@@ -86,19 +86,35 @@ def test_raw_bert_opens_whole(empty_cache):
     assert AutoTokenizer.from_pretrained(folder).vocab_size == 30522
 
 
-def test_a_cross_encoder_is_the_adapter_merged(empty_cache, tmp_path):
-    from sentence_transformers import CrossEncoder
-    from transformers import BertForSequenceClassification
+def test_whole_numbers_become_the_published_float32(empty_cache, tmp_path):
+    from safetensors.torch import load_file, save_file
 
-    minilm = models.path(MINILM, quiet=True)
-    base = BertForSequenceClassification.from_pretrained(minilm, num_labels=1, dtype="float32")
-    wanted = low_rank(base, tmp_path / "a", task_type="SEQ_CLS", modules_to_save=["classifier"])
-    made = stand_ins.whole("x/y", "cross-encoder", tmp_path / "a", minilm)
-    opened = CrossEncoder(str(made), device="cpu", activation_fn=torch.nn.Identity())
-    pairs = [("who?", "The baker."), ("where is it?", "It lies on the table, under a cloth.")]
-    batch = opened.tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
-    with torch.no_grad():
-        assert torch.allclose(torch.tensor(opened.predict(pairs)), wanted(**batch).logits[:, 0], atol=1e-5)
+    held = {
+        "a.weight": torch.tensor([[1, 255], [128, 0]], dtype=torch.uint8),
+        "a.weight.zero_point": torch.tensor(128, dtype=torch.uint8),
+        "a.weight.scale": torch.tensor(0.5),
+        "b.weight": torch.tensor([[-3, 4], [5, 127]], dtype=torch.int8),
+        "b.weight.zero_point": torch.tensor([[1], [0]], dtype=torch.int8),
+        "b.weight.scale": torch.tensor([[2.0], [0.25]]),
+        "b.bias": torch.tensor([0.1, 0.3]),
+        "c.weight": torch.tensor([0.1, 7.0], dtype=torch.float16),
+    }
+    shipped = tmp_path / "shipped"
+    (shipped / "1_Pooling").mkdir(parents=True)
+    save_file(held, shipped / "compact.safetensors")
+    for file in ("config.json", "1_Pooling/config.json", "tokenizer_config.json"):
+        (shipped / file).write_text("{}")
+    made = stand_ins.whole("x/y", "restored", shipped, models.path(MINILM, quiet=True))
+    found = load_file(made / "model.safetensors")
+    assert found["a.weight"].tolist() == [[-63.5, 63.5], [0, -64]]
+    assert found["b.weight"].tolist() == [[-8, 6], [1.25, 31.75]]
+    assert torch.equal(found["b.bias"], held["b.bias"])
+    assert torch.equal(found["c.weight"], held["c.weight"].float()) and len(found) == 4
+    assert (made / "1_Pooling" / "config.json").exists() and (made / "vocab.txt").exists()
+    assert (made / "tokenizer_config.json").read_text() == "{}"  # its own, not MiniLM's
+    assert not (made / "compact.safetensors").exists()
+    (shipped / "1_Pooling" / "config.json").write_text('{"changed": 1}')
+    assert stand_ins.whole("x/y", "restored", shipped, models.path(MINILM, quiet=True)) != made
 
 
 @pytest.mark.parametrize("tower", ["question", "ctx"])

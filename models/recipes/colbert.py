@@ -10,7 +10,7 @@ punctuation of a passage is left out. The score adds up, over the question's tok
 cosine with a token of the passage.
 
 Cross-entropy over the batch: answers, one near miss a question (BM25, MiniLM, the same article)
-and the questions themselves, as wrong passages. As in cross_encoder.py a part of the target is
+and the questions themselves, as wrong passages. As in dpr.py a part of the target is
 MiniLM's own opinion, and the course's own training rows stand in more often. The weights that are
 best on the development part are kept. Runs on a CPU or a GPU as found; stop it with the keyboard
 and start it again, and it goes on after the last saved step.
@@ -27,10 +27,10 @@ import numpy as np
 import questions
 import torch
 from bert import cast
-from cross_encoder import MINILM
-from cross_encoder import export as export_adapter
 from dpr import batches, build
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from questions import MINILM
+from questions import export as export_adapter
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer

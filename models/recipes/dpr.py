@@ -21,8 +21,8 @@ import numpy as np
 import questions
 import torch
 from bert import cast
-from cross_encoder import FUNCTION_WORDS, MINILM, export
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from questions import FUNCTION_WORDS, MINILM, export
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertModel

@@ -5,7 +5,8 @@
 NAME is a name of models.toml that has a table `carried`: it gives the package, the file to fetch and
 the hashes of both. Put the file into DIR yourself, with the command of the model's card (models/README.md):
 nothing is installed from it and no code of it is run. What is written is the same, byte for byte, each
-time, and models.toml holds its hashes.
+time, and models.toml holds its hashes. The models that come as ONNX files need one more library here:
+pip install onnx.
 """
 
 import argparse
@@ -76,7 +77,71 @@ def glove(content, out):
     (out / "words.txt").write_bytes(("\n".join(words) + "\n").encode("utf-8"))
 
 
-MAKERS = {"glove-wiki-gigaword-100": glove}
+def quantised_bert(content):
+    """The tensors of a BERT out of an ONNX file whose matrices are whole numbers, under torch's names.
+
+    A matrix `x.weight` (8 bits) comes with `x.weight.zero_point` and `x.weight.scale`, one of each for the
+    matrix or for each of its rows: number = (whole number - zero point) * scale. All else is float32.
+    The export keeps a linear layer's matrix turned over, and names it only in the node that uses it.
+    """
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    graph = onnx.load_from_string(content).graph
+    held = {tensor.name: to_array(tensor) for tensor in graph.initializer}
+    names = {  # of a quantised matrix -> torch's name, and whether it lies turned over
+        name: (name.removesuffix("_quantized"), not name.startswith(("bert.embeddings", "embeddings")))
+        for name in held
+        if name.endswith("_quantized")
+    }
+    for node in graph.node:
+        if node.op_type == "MatMulInteger" and "Gemm" not in node.name:
+            for name in set(node.input) & set(names):
+                layer = node.name.strip("/").replace("/", ".").removesuffix(".MatMul_quant")
+                names[name] = f"{layer}.weight", True
+    found = {}
+    for name, (key, turned) in names.items():
+        parts = {"": name, ".zero_point": name[:-9] + "zero_point", ".scale": name[:-9] + "scale"}
+        for ending, part in parts.items():
+            value = held.pop(part)
+            if turned:
+                value = value.T if value.ndim == 2 else value.reshape(-1, 1) if value.ndim else value
+            found[key + ending] = np.ascontiguousarray(value).reshape(value.shape)
+    weights = re.compile(r"(bert\.|classifier\.|embeddings\.|encoder\.)")
+    return found | {name: value for name, value in held.items() if weights.match(name)}
+
+
+def config(kind, **more):
+    """config.json of a BERT with 12 layers of 384."""
+    sizes = {
+        "hidden_size": 384,
+        "intermediate_size": 1536,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "vocab_size": 30522,
+    }
+    return {"architectures": [kind], "model_type": "bert", "hidden_act": "gelu", **sizes, **more}
+
+
+def write(out, file, content):
+    (out / file).parent.mkdir(exist_ok=True)
+    (out / file).write_bytes((json.dumps(content, indent=2) + "\n").encode("utf-8"))
+
+
+def cross_encoder(content, out):
+    """The classifier with one output; its score is the raw one, as published."""
+    save_file(quantised_bert(content), out / "compact.safetensors")
+    raw = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    one = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "sentence_transformers": raw}
+    write(out, "config.json", config("BertForSequenceClassification", **one))
+
+
+MAKERS = {
+    "glove-wiki-gigaword-100": glove,
+    "cross-encoder/ms-marco-MiniLM-L-12-v2": cross_encoder,
+}
 
 
 def make(name, packages, out):
@@ -92,8 +157,9 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=MODELS / "bundled")
     args = parser.parse_args()
     make(args.name, args.packages, args.out / args.name)
-    for file in sorted((args.out / args.name).iterdir()):
-        print(f'"{file.name}" = "{hashlib.sha256(file.read_bytes()).hexdigest()}"')
+    folder = args.out / args.name
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        print(f'"{file.relative_to(folder).as_posix()}" = "{hashlib.sha256(file.read_bytes()).hexdigest()}"')
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure the cross-encoder, DPR and ColBERT stand-ins beside MiniLM's cosine and BM25.
+"""Measure the cross-encoder and the stand-ins of DPR and ColBERT beside MiniLM's cosine.
 
     python models/recipes/qa_report.py --pairs FILE
 
@@ -23,14 +23,13 @@ import pathlib
 import numpy as np
 import questions
 import torch
-from cross_encoder import mrr
 from dpr import encode_all
 from sentence_transformers import CrossEncoder, MultiVectorEncoder
 from transformers import AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
 
 from helpers import data, models
 
-CROSS = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+CROSS = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 DPR = "facebook/dpr-{}_encoder-multiset-base"
 COLBERT = "colbert-ir/colbertv2.0"
 KINDS = ["question", "answer", "name", "remark", "other"]
@@ -143,7 +142,7 @@ def main():
     rerank("MiniLM", blocks, lambda q, ps: near(ps, quiet=True) @ near([q], quiet=True)[0])
     folder = models.path(CROSS, quiet=True)
     model = CrossEncoder(str(folder), activation_fn=torch.nn.Sigmoid(), device="cpu")
-    print(f"rerank ten, cross-encoder: MRR {mrr(model.model, model.tokenizer, blocks, 'cpu'):.3f}")
+    rerank("cross-encoder", blocks, lambda q, ps: model.predict([(q, p) for p in ps]))
     print("capitals, cross-encoder:", model.predict([(CAPITAL, c) for c in CAPITALS]).round(3))
 
     minilm = retrieve(

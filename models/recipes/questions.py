@@ -1,4 +1,4 @@
-"""Question-answer rows for the recipes of the cross-encoder and of DPR, split once.
+"""Question-answer rows for the recipes of DPR and of ColBERT, split once, and what both do with them.
 
 The file of pairs (columns question, answer) runs article by article, and several questions
 share a sentence. So it is split by blocks of neighbouring rows, with a gap on either side that
@@ -13,10 +13,12 @@ import re
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from helpers import data, models
 
 HERE = pathlib.Path(__file__).parent
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 BLOCK, GAP = 250, 120  # rows
 TEST = (0.15, 0.38, 0.62, 0.85)  # where the four test blocks begin, as a share of the file
 DEV = (0.27, 0.73)  # and the two development blocks
@@ -24,6 +26,10 @@ LEFT_OUT = re.compile(
     r"\b(france|french|germany|german|spain|spanish|paris|berlin|madrid|everest|shasta|yoga|"
     r"tallest mountain|highest mountain|donald duck)\b",
     re.I,
+)
+FUNCTION_WORDS = set(
+    "what which who whom whose when where why how is are was were be been do does did has have had "
+    "the a an of in on at to for by from that this it its there can could will would".split()
 )
 
 
@@ -74,7 +80,7 @@ def bm25_near(questions, passages, k):
 def minilm():
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)))
+    return SentenceTransformer(str(models.path(MINILM, quiet=True)))
 
 
 def vectors(texts, quiet=False):
@@ -133,19 +139,23 @@ def targets(q, p, own, texts, part):
     return torch.eye(len(own), len(texts)) * (1 - part) + part * opinion, same
 
 
-def exchanges():
-    """Kinds of facts for answers in which one thing is exchanged.
+def as_typed(question, rng):
+    """The question, or (three times in ten) what is left of it in a search box.
 
-    Returns {kind: (frames, facts)}: frames are (question, answer) with {s} and {o}, facts are
-    (subject, object).
+    >>> as_typed("what is the capital of peru?", np.random.default_rng(2))
+    'capital peru'
     """
-    kinds = {}
-    frames = data.read_tsv(HERE / "exchange_kinds.tsv", ["kind", "question", "answer"])
-    facts = data.read_tsv(HERE / "exchange_facts.tsv", ["kind", "subject", "object"])
-    for kind, lines in frames.groupby("kind"):
-        known = facts[facts["kind"] == kind]
-        kinds[kind] = (
-            list(zip(lines["question"], lines["answer"], strict=True)),
-            list(zip(known["subject"], known["object"], strict=True)),
-        )
-    return kinds
+    if rng.random() > 0.3:
+        return question
+    words = [w for w in question.rstrip("?. ").split() if w.lower() not in FUNCTION_WORDS]
+    return " ".join(words) if len(words) > 1 else question
+
+
+def export(model, out):
+    """A low-rank adapter in float16, as `peft` opens it; nothing of the machine in its config."""
+    model.peft_config["default"].base_model_name_or_path = MINILM
+    model.peft_config["default"].inference_mode = True
+    model.save_pretrained(out)
+    (out / "README.md").unlink(missing_ok=True)
+    file = out / "adapter_model.safetensors"
+    save_file({k: v.half() for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
