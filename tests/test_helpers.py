@@ -15,7 +15,7 @@ def test_importing_helpers_loads_nothing_heavy():
     code = (
         "import sys\nimport helpers, helpers.models, helpers.data, helpers.figures\n"
         "import helpers.exercises.lesson01, helpers.hub, helpers.stand_ins, helpers.documentation\n"
-        "import helpers.pooling, helpers.ranking, helpers.machine, helpers.kept_vectors\n"
+        "import helpers.pooling, helpers.intervals, helpers.ranking, helpers.machine, helpers.kept_vectors\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'gensim', 'matplotlib',\n"
         "         'seaborn', 'pandas', 'sklearn', 'datasets', 'scipy', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -27,6 +27,7 @@ def test_importing_helpers_loads_nothing_heavy():
 def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
     order = [
         "files",
+        "intervals",
         "hub",
         "stand_ins",
         "models",

@@ -50,7 +50,6 @@ def lesson():
         "ask",
         "ranks",
         "bm25_scores",
-        "interval",
         "first",
         "end_with_stop",
     )
@@ -107,14 +106,6 @@ def test_measures_agree_with_those_of_lesson_6(lesson):
     theirs = ranking.measures(ranking.ranks(questions, passages))
     ours = lesson["measures"]((questions @ passages.T).numpy(), np.arange(40))
     assert all(ours[name] == pytest.approx(theirs[name]) for name in theirs)
-
-
-def test_the_interval_is_scipys(lesson):
-    from scipy.stats import bootstrap
-
-    values = np.random.default_rng(1).integers(-1, 2, 300)
-    wanted = bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=2)
-    assert lesson["interval"](values) == pytest.approx(list(wanted.confidence_interval), abs=0.01)
 
 
 def test_batches_change_nothing(lesson):

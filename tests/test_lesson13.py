@@ -14,6 +14,7 @@ import pytest
 
 from helpers import data, documentation, kept_vectors
 from helpers.exercises import lesson13
+from helpers.intervals import interval
 
 LESSON = books.NOTEBOOKS / "13_retrieve_and_rerank.ipynb"
 SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
@@ -29,7 +30,6 @@ def space():
         "title",
         "make_passages",
         "checked",
-        "interval",
         "best_first",
         "rrf",
         "weighted",
@@ -257,10 +257,9 @@ def test_the_lesson_measured_what_the_table_says(lines):
 def test_two_stages_are_ahead_of_either_search_and_the_cross_encoder_alone_is_not(lines):
     """What the prose says of the course's stand-in; other weights make another table."""
     ndcg = lines.pivot(index="question_id", columns="stage", values="ndcg")
-    draws = np.random.default_rng(0).integers(len(ndcg), size=(4000, len(ndcg)))
 
     def low_high(first, second):
-        return np.percentile((ndcg[first] - ndcg[second]).to_numpy()[draws].mean(axis=1), [2.5, 97.5])
+        return interval(ndcg[first] - ndcg[second])
 
     for single in ("vectors", "BM25"):
         assert low_high("blended 100", single)[0] > 0 and low_high("fused by score", single)[0] > 0
@@ -291,14 +290,6 @@ def test_measure_of_the_recipe_counts_an_object_by_its_first_passage(recipe):
     assert scores.loc["q", "ndcg"] == pytest.approx(1 / np.log2(3)) and scores.loc["q", "recall"] == 1
     empty = recipe.measure({"q": rows, "r": rows[:0]}, {"q": {"a": 1}, "r": {"a": 1}})
     assert empty.loc["r"].tolist() == [0, 0]
-
-
-def test_interval_is_scipys(space):
-    from scipy.stats import bootstrap
-
-    values = np.random.default_rng(0).random(100)
-    theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
-    assert space["interval"](values) == pytest.approx(tuple(theirs), abs=0.01)
 
 
 # prompt, answer, refusal --------------------------------------------------------------------

@@ -60,14 +60,6 @@ def test_reciprocal_ranks_count_ties_against_the_answer():
     assert found(torch.eye(3)).tolist() == (1 / ranks).tolist()
 
 
-def test_the_interval_is_scipys_percentile_bootstrap():
-    from scipy.stats import bootstrap
-
-    gap = np.random.default_rng(1).normal(0.1, 0.5, 300)
-    wanted = bootstrap((gap,), np.mean, n_resamples=5000, method="percentile", rng=0).confidence_interval
-    assert np.allclose(lesson("interval")["interval"](gap), wanted, atol=0.01)
-
-
 def test_maxsim_is_the_librarys():
     from sentence_transformers.util import maxsim
 

@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import normalize
 
 from helpers import data, encoders, machine, models, ranking, training
+from helpers.intervals import interval
 
 RAW, MINILM = "bert-base-uncased", encoders.MINILM
 KEYS = ["run", "seed", "epochs"]
@@ -69,12 +70,6 @@ def first_places(question_encoder, answer_encoder, test, echoes):
     return (ranking.ranks(questions, passages) == 1).double().numpy()
 
 
-def interval(differences, draws=10_000):
-    """Mean and 95 % bootstrap interval of paired differences."""
-    rows = np.random.default_rng(0).integers(0, len(differences), (draws, len(differences)))
-    return differences.mean(), *np.percentile(differences[rows].mean(axis=1), [2.5, 97.5])
-
-
 def run(name, seed, train, test, untouched):
     """The lines of one run and seed."""
     build, rows, report, settings = RUNS[name]
@@ -87,7 +82,7 @@ def run(name, seed, train, test, untouched):
         if epochs not in report:
             return
         first = first_places(*pair, test, echoes=True)
-        mean, low, high = interval(first - untouched)
+        low, high = interval(first - untouched)
         begin, end = [f"{np.mean(part):.3f}" if part else "" for part in (losses[:9], losses[-9:])]
         found = {
             "run": name,
@@ -97,7 +92,7 @@ def run(name, seed, train, test, untouched):
             "first losses": begin,
             "last losses": end,
             **{k: f"{v:.4f}" for k, v in ranking.score_pair(*pair, test).items()},
-            "less MiniLM": f"{mean:.4f}",
+            "less MiniLM": f"{(first - untouched).mean():.4f}",
             "low": f"{low:.4f}",
             "high": f"{high:.4f}",
         }

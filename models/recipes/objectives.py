@@ -36,6 +36,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from helpers import cache, data, models
+from helpers.intervals import interval
 
 RAW = "bert-base-uncased"
 BATCH, STEPS, LENGTH, TRAINED, RATE = 32, 32, 32, 2, 2e-4
@@ -128,17 +129,15 @@ def cosines(model, first, second):
     return (a * b).sum(axis=1)
 
 
-def pearson(x, y):
-    """Along the last axis: (n,) or (draws, n)."""
-    x, y = (v - v.mean(axis=-1, keepdims=True) for v in (np.float64(x), np.float64(y)))
-    return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+def pearson(x, y, axis=-1):
+    """For (n,), or along the axis for many draws at once, (draws, n)."""
+    x, y = (v - v.mean(axis, keepdims=True) for v in (np.float64(x), np.float64(y)))
+    return (x * y).sum(axis) / np.sqrt((x**2).sum(axis) * (y**2).sum(axis))
 
 
-def interval(before, after, scores, n=2_000):
-    """95 % interval of the gain in Pearson, the same pairs drawn again for both."""
-    rows = np.random.default_rng(0).integers(0, len(scores), (n, len(scores)))
-    gains = pearson(after[rows], scores[rows]) - pearson(before[rows], scores[rows])
-    return np.percentile(gains, [2.5, 97.5])
+def gain(before, after, scores, axis=-1):
+    """How much Pearson with the scores rose."""
+    return pearson(after, scores, axis) - pearson(before, scores, axis)
 
 
 def nearer(model, nli):
@@ -271,7 +270,7 @@ def run(name, seed, nli, sts, steps=None):
     def measure(step):
         model.eval()
         after = cosines(model, *pairs)
-        low, high = interval(before, after, scores)
+        low, high = interval(before, after, scores, statistic=gain, draws=2_000)
         lines.append(
             {
                 "objective": name,

@@ -28,6 +28,7 @@ from sentence_transformers import CrossEncoder, MultiVectorEncoder
 from transformers import AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
 
 from helpers import data, models
+from helpers.intervals import interval
 
 CROSS = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 DPR = "facebook/dpr-{}_encoder-multiset-base"
@@ -84,8 +85,7 @@ def retrieve(name, blocks, score, echo):
 def compare(name, found, other):
     """The difference in MRR of two lists of reciprocal ranks of the same questions."""
     gap = found - other
-    rows = np.random.default_rng(0).integers(len(gap), size=(10_000, len(gap)))
-    low, high = np.percentile(gap[rows].mean(axis=1), [2.5, 97.5])
+    low, high = interval(gap)
     print(f"MRR, {name}: {gap.mean():+.3f} [{low:+.3f} {high:+.3f}]")
 
 
