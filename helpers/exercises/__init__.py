@@ -5,6 +5,10 @@ should give. Answers are compared with a trusted library wherever there is one.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def judge(
@@ -37,3 +41,37 @@ def judge(
             print(f"Not yet: {name} for {case} gives {says(got)}; it should be {says(expected)}.")
             return
     print(f"Right: {name} agrees with the library in all {len(wanted)} cases.")
+
+
+def close(got: object, expected: float) -> bool:
+    """Whether a number is the expected one, to four decimals or four digits."""
+    return abs(float(got) - expected) <= 1e-4 * max(1.0, abs(expected))
+
+
+def say_number(value: object) -> str:
+    return f"{float(value):.4f}"
+
+
+def array(value: object) -> "np.ndarray":
+    """A list, an array or a tensor as an array of float64."""
+    import numpy as np
+
+    return np.asarray(value.detach() if hasattr(value, "detach") else value, dtype=float)
+
+
+def same_table(got: object, expected: object) -> bool:
+    """Whether two tables hold the same numbers; ValueError for another shape."""
+    import numpy as np
+
+    got, expected = array(got), array(expected)
+    if got.shape != expected.shape:
+        raise ValueError(f"its shape is {got.shape}, not {expected.shape}")
+    return np.allclose(got, expected, atol=1e-5)
+
+
+def say_table(value: object) -> str:
+    """A table's first three rows, or a row, its numbers to four digits."""
+    value = array(value)
+    if value.ndim < 2:
+        return "[" + ", ".join(f"{x:.4g}" for x in value.reshape(-1)) + "]"
+    return "[" + ", ".join(map(say_table, value[:3])) + (", ...]" if len(value) > 3 else "]")

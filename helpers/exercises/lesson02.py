@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from helpers.exercises import judge
+from helpers.exercises import close, judge
 
 if TYPE_CHECKING:
     import numpy
@@ -40,7 +40,7 @@ def twice(twice: Callable, model: "BertModel", tokenizer: "BertTokenizer") -> No
     for sentence, word in TWO_TIMES:
         first, second = (_vector(model, tokenizer, sentence, word, k) for k in (0, 1))
         wanted[sentence, word] = torch.cosine_similarity(first, second, dim=0).item()
-    judge(lambda case: twice(*case), wanted, "twice", same=_close, says=_short)
+    judge(lambda case: twice(*case), wanted, "twice", same=close, says=_short)
 
 
 def guess_sense(
@@ -145,10 +145,6 @@ def _vector(model, tokenizer, sentence, word, which=0):
     inside = (offsets[:, 0] >= start) & (offsets[:, 1] <= end) & (offsets[:, 1] > offsets[:, 0])
     with torch.no_grad():
         return model(**batch).last_hidden_state[0, inside].mean(0)
-
-
-def _close(got: object, expected: float) -> bool:
-    return abs(float(got) - expected) < 1e-3
 
 
 def _close_share(got: object, expected: float) -> bool:

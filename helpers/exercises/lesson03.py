@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from helpers.exercises import judge
+from helpers.exercises import close, judge, say_number
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -37,7 +37,7 @@ def relevance(relevance: Callable, cross: "CrossEncoder") -> None:
         return float(cross.predict([case], activation_fn=torch.nn.Sigmoid())[0])
 
     wanted = {name: library(case) for name, case in cases.items()}
-    judge(lambda name: relevance(*cases[name]), wanted, "relevance", _close, _number)
+    judge(lambda name: relevance(*cases[name]), wanted, "relevance", close, say_number)
 
 
 def rerank(rerank: Callable, cross: "CrossEncoder", minilm: "SentenceTransformer") -> None:
@@ -88,11 +88,3 @@ def break_even(break_even: Callable) -> None:
         )
     by_name = dict(zip(wanted, cases, strict=True))
     judge(lambda name: break_even(*by_name[name]), wanted, "break_even")
-
-
-def _close(got: object, expected: float) -> bool:
-    return abs(float(got) - expected) <= 1e-4
-
-
-def _number(value: object) -> str:
-    return f"{float(value):.4f}"

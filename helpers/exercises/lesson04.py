@@ -1,12 +1,8 @@
 """Checks of lesson 4; the judges are sentence-transformers and scikit-learn."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from helpers.exercises import judge
-
-if TYPE_CHECKING:
-    import numpy
+from helpers.exercises import close, judge, same_table, say_number, say_table
 
 
 def mean_of_words(mean_of_words: Callable) -> None:
@@ -35,7 +31,7 @@ def mean_of_words(mean_of_words: Callable) -> None:
         return mean_of_words(vectors.clone(), mask)
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(answer, wanted, "mean_of_words", _same_table, _table)
+    judge(answer, wanted, "mean_of_words", same_table, say_table)
 
 
 def mean_cosine(mean_cosine: Callable) -> None:
@@ -64,7 +60,7 @@ def mean_cosine(mean_cosine: Callable) -> None:
         return float((total - len(vectors)) / (len(vectors) * (len(vectors) - 1)))
 
     wanted = {name: library(vectors) for name, vectors in cases.items()}
-    judge(lambda name: mean_cosine(cases[name].copy()), wanted, "mean_cosine", _close, _number)
+    judge(lambda name: mean_cosine(cases[name].copy()), wanted, "mean_cosine", close, say_number)
 
 
 def without_top(without_top: Callable) -> None:
@@ -92,34 +88,6 @@ def without_top(without_top: Callable) -> None:
         lambda name: without_top(cases[name][0].copy(), cases[name][1]),
         wanted,
         "without_top",
-        _same_table,
-        _table,
+        same_table,
+        say_table,
     )
-
-
-def _close(got: object, expected: float) -> bool:
-    return abs(float(got) - expected) <= 1e-4
-
-
-def _number(value: object) -> str:
-    return f"{float(value):.4f}"
-
-
-def _array(value: object) -> "numpy.ndarray":
-    import numpy as np
-
-    return np.asarray(value.detach() if hasattr(value, "detach") else value, dtype=float)
-
-
-def _same_table(got: object, expected: object) -> bool:
-    import numpy as np
-
-    got, expected = _array(got), _array(expected)
-    if got.shape != expected.shape:
-        raise ValueError(f"its shape is {got.shape}, not {expected.shape}")
-    return np.allclose(got, expected, atol=1e-4)
-
-
-def _table(value: object) -> str:
-    rows = [" ".join(f"{x:.2f}" for x in row) for row in _array(value)[:3]]
-    return "[" + ", ".join(f"[{row}]" for row in rows) + (", ...]" if len(_array(value)) > 3 else "]")

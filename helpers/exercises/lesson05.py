@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from helpers.exercises import judge
+from helpers.exercises import close, judge, same_table, say_number, say_table
 
 FOUR = [[4.3, 1.2, 0.05, 1.07], [0.18, 3.2, 0.09, 0.05], [0.85, 0.27, 2.2, 1.03], [0.23, 0.57, 0.12, 5.1]]
 TWO = [[2.0, 1.0], [0.0, 3.0]]
@@ -23,7 +23,7 @@ def by_hand(by_hand: Callable) -> None:
     wanted = {
         name: torch.nn.functional.cross_entropy(s, torch.arange(len(s))).item() for name, s in cases.items()
     }
-    judge(lambda name: by_hand(cases[name].clone()), wanted, "by_hand", _close, _number)
+    judge(lambda name: by_hand(cases[name].clone()), wanted, "by_hand", close, say_number)
 
 
 def symmetric_gradient(symmetric_gradient: Callable) -> None:
@@ -48,8 +48,8 @@ def symmetric_gradient(symmetric_gradient: Callable) -> None:
         lambda name: symmetric_gradient(cases[name].clone()),
         wanted,
         "symmetric_gradient",
-        _same_table,
-        _table,
+        same_table,
+        say_table,
     )
 
 
@@ -79,30 +79,6 @@ def without_twins(without_twins: Callable) -> None:
         lambda name: without_twins(cases[name][0].clone(), list(cases[name][1])),
         wanted,
         "without_twins",
-        _close,
-        _number,
+        close,
+        say_number,
     )
-
-
-def _close(got: object, expected: float) -> bool:
-    return abs(float(got) - expected) <= 1e-5 * max(1.0, abs(expected))
-
-
-def _number(value: object) -> str:
-    return f"{float(value):.4f}"
-
-
-def _same_table(got: object, expected: object) -> bool:
-    import torch
-
-    got = torch.as_tensor(got).detach()
-    if got.shape != expected.shape:
-        raise ValueError(f"its shape is {tuple(got.shape)}, not {tuple(expected.shape)}")
-    return torch.allclose(got.float(), expected, atol=1e-5)
-
-
-def _table(value: object) -> str:
-    import torch
-
-    rows = torch.as_tensor(value).tolist()
-    return "[" + ", ".join("[" + ", ".join(f"{x:.4f}" for x in row) + "]" for row in rows) + "]"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from helpers.exercises import judge
+from helpers.exercises import close, judge, same_table, say_number, say_table
 
 
 def features(features: Callable) -> None:
@@ -13,7 +13,7 @@ def features(features: Callable) -> None:
         "the same vectors twice (their difference is 0)": [*_random(2, 3, 1)] * 2,
     }
     wanted = {name: _softmax_input(u, v) for name, (u, v) in cases.items()}
-    judge(lambda name: features(*_copies(cases[name])), wanted, "features", _same_table, _table)
+    judge(lambda name: features(*_copies(cases[name])), wanted, "features", same_table, say_table)
 
 
 def multiple_negatives(multiple_negatives: Callable) -> None:
@@ -44,8 +44,8 @@ def multiple_negatives(multiple_negatives: Callable) -> None:
         lambda name: multiple_negatives(*_copies(cases[name][0]), cases[name][1]),
         wanted,
         "multiple_negatives",
-        _close,
-        _number,
+        close,
+        say_number,
     )
 
 
@@ -71,7 +71,7 @@ def cosent(cosent: Callable) -> None:
         ).item()
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(lambda name: cosent(*_copies(cases[name])), wanted, "cosent", _close, _number)
+    judge(lambda name: cosent(*_copies(cases[name])), wanted, "cosent", close, say_number)
 
 
 def _softmax_input(u, v):
@@ -108,27 +108,3 @@ def _random(n: int, dim: int, tables: int):
 
 def _copies(tables):
     return [table.clone() for table in tables]
-
-
-def _close(got: object, expected: float) -> bool:
-    return abs(float(got) - expected) <= 1e-4 * max(1.0, abs(expected))
-
-
-def _number(value: object) -> str:
-    return f"{float(value):.4f}"
-
-
-def _same_table(got: object, expected: object) -> bool:
-    import torch
-
-    got = torch.as_tensor(got).detach()
-    if got.shape != expected.shape:
-        raise ValueError(f"its shape is {tuple(got.shape)}, not {tuple(expected.shape)}")
-    return torch.allclose(got.float(), expected, atol=1e-5)
-
-
-def _table(value: object) -> str:
-    import torch
-
-    rows = torch.as_tensor(value).tolist()
-    return "[" + ", ".join("[" + ", ".join(f"{x:.2f}" for x in row) + "]" for row in rows) + "]"

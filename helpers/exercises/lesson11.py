@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from helpers.exercises import judge
+from helpers.exercises import close, judge, say_number
 
 # What a search gave, {document: score}, and what is relevant, {document: grade}.
 RUNS = {
@@ -42,8 +42,8 @@ def recall(recall: Callable) -> None:
         lambda name: answer(cases[name]),
         {name: wanted[key] for name, key in cases.items()},
         "recall",
-        _close,
-        _number,
+        close,
+        say_number,
     )
 
 
@@ -53,8 +53,8 @@ def reciprocal_rank(reciprocal_rank: Callable) -> None:
         lambda case: reciprocal_rank(*map(dict, RUNS[case])),
         _trec("recip_rank"),
         "reciprocal_rank",
-        _close,
-        _number,
+        close,
+        say_number,
     )
 
 
@@ -64,8 +64,8 @@ def average_precision(average_precision: Callable) -> None:
         lambda case: average_precision(*map(dict, RUNS[case])),
         _trec("map"),
         "average_precision",
-        _close,
-        _number,
+        close,
+        say_number,
     )
 
 
@@ -104,11 +104,3 @@ def interval(interval: Callable) -> None:
 
     wanted = {name: library(*case) for name, case in cases.items()}
     judge(lambda name: interval(*(x.copy() for x in cases[name])), wanted, "interval", same, says)
-
-
-def _close(got: object, expected: float) -> bool:
-    return abs(float(got) - expected) <= 1e-4
-
-
-def _number(value: object) -> str:
-    return f"{float(value):.4f}"

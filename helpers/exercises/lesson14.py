@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from helpers.exercises import judge
+from helpers.exercises import judge, same_table, say_table
 
 
 def maxsim_all(maxsim_all: Callable) -> None:
@@ -29,7 +29,7 @@ def maxsim_all(maxsim_all: Callable) -> None:
         q, passages = cases[name]
         return maxsim_all(q.clone(), [p.clone() for p in passages])
 
-    judge(answer, wanted, "maxsim_all", _same, _numbers)
+    judge(answer, wanted, "maxsim_all", same_table, say_table)
 
 
 def last_pool(last_pool: Callable) -> None:
@@ -55,8 +55,8 @@ def last_pool(last_pool: Callable) -> None:
         lambda name: last_pool(vectors[name].clone(), torch.tensor(masks[name])),
         wanted,
         "last_pool",
-        _same,
-        _numbers,
+        same_table,
+        say_table,
     )
 
 
@@ -72,19 +72,4 @@ def ensemble(ensemble: Callable) -> None:
         "phrasings that differ widely (bring the mean back to length 1)": torch.eye(4).view(2, 2, 4),
     }
     wanted = {name: normalize(captions.mean(dim=1), dim=-1) for name, captions in cases.items()}
-    judge(lambda name: ensemble(cases[name].clone()), wanted, "ensemble", _same, _numbers)
-
-
-def _same(got: object, expected: object) -> bool:
-    import torch
-
-    got = torch.as_tensor(got)
-    if got.shape != expected.shape:
-        raise ValueError(f"its shape is {tuple(got.shape)}, not {tuple(expected.shape)}")
-    return torch.allclose(got.float(), expected.float(), atol=1e-4)
-
-
-def _numbers(value: object) -> str:
-    import torch
-
-    return str(torch.as_tensor(value).double().round(decimals=2).tolist())
+    judge(lambda name: ensemble(cases[name].clone()), wanted, "ensemble", same_table, say_table)
