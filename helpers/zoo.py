@@ -1,13 +1,13 @@
-"""One loader for the models of lesson 14: its table of settings, applied.
+"""One loader for the models of lesson 14: a row of its table of settings, applied.
 
     from helpers import zoo
-    model = zoo.load("MiniLM")
+    model = zoo.load(["sentence-transformers/all-MiniLM-L6-v2"], ["", ""], "mean", "cosine")
     questions, passages = model.encode_queries(["..."]), model.encode_passages(["...", "..."])
     model.scores(questions, passages)                    # (1, 2)
 
-`SETTINGS` is the lesson's own table (a test holds the two equal): which networks, what is written
-before a text, how token vectors become one, how two vectors are compared. The folders come from
-`helpers.models.path`: an original on disk wins over a stand-in, and nothing is downloaded.
+The settings: which networks, what is written before a text, how token vectors become one, how two
+vectors are compared. The folders come from `helpers.models.path`: an original on disk wins over a
+stand-in, and nothing is downloaded.
 """
 
 import json
@@ -27,51 +27,30 @@ if TYPE_CHECKING:
 
 LONGEST = 256  # tokens of a text; what lies behind them is not read
 
-# name: towers (one for both sides, or one for questions and one for passages), what stands before
-# a question and before a passage, pooling, comparison
-SETTINGS = {
-    "SBERT": (["sentence-transformers/bert-base-nli-mean-tokens"], ["", ""], "mean", "cosine"),
-    "DPR": (
-        ["facebook/dpr-question_encoder-multiset-base", "facebook/dpr-ctx_encoder-multiset-base"],
-        ["", ""],
-        "cls",
-        "cosine",
-    ),
-    "ColBERT": (["colbert-ir/colbertv2.0"], ["[unused0] ", "[unused1] "], "none", "maxsim"),
-    "CLIP": (["openai/clip-vit-base-patch32"], ["", ""], "end", "cosine"),
-    "Sentence-T5": (["sentence-transformers/sentence-t5-base"], ["", ""], "mean, linear", "cosine"),
-    "MiniLM": (["sentence-transformers/all-MiniLM-L6-v2"], ["", ""], "mean", "cosine"),
-    "E5": (["intfloat/e5-base-v2"], ["query: ", "passage: "], "mean", "cosine"),
-    "DRAGON": (
-        ["facebook/dragon-plus-query-encoder", "facebook/dragon-plus-context-encoder"],
-        ["", ""],
-        "cls",
-        "dot",
-    ),
-}
 
+def load(
+    towers: Sequence[str], before: Sequence[str], pooling: str, compare: str, quiet: bool = False
+) -> "OneVector | Late | Clip":
+    """A model ready to encode on the CPU in float32, from a row of lesson 14's table.
 
-def load(name: str, quiet: bool = False) -> "OneVector | Late | Clip":
-    """A model of `SETTINGS`, ready to encode on the CPU in float32.
-
-    Raises KeyError for a name that is not in the table, FileNotFoundError (with the command that
-    fetches it) where a tower is neither on disk nor replaced by a stand-in.
+    towers: the public name of its network, or of the question's and the passage's. before: what is
+    written before a question and before a passage. pooling: how token vectors become one, "mean",
+    "mean, linear", "cls", "end" (CLIP) or "none". compare: "cosine", "dot" or "maxsim".
+    Raises KeyError for a tower that is not in the register, FileNotFoundError (with the command that
+    fetches it) where one is neither on disk nor replaced by a stand-in.
     """
-    if name not in SETTINGS:
-        raise KeyError(f"no model {name!r} in the zoo; it has {', '.join(SETTINGS)}")
-    towers, prefixes, pooling, compare = SETTINGS[name]
     folders = [models.path(tower, quiet) for tower in towers]
     if compare == "maxsim":
         return Late(folders[0])
     if pooling == "end":
         return Clip(folders[0])
-    return OneVector(folders, prefixes, pooling, compare)
+    return OneVector(folders, before, pooling, compare)
 
 
-def missing(name: str) -> list[str]:
-    """The towers of a model that are not on this disk, stand-ins counted as being here."""
+def missing(towers: Sequence[str]) -> list[str]:
+    """Those of the towers that are not on this disk, stand-ins counted as being here."""
     found = []
-    for tower in SETTINGS[name][0]:
+    for tower in towers:
         try:
             models.path(tower, quiet=True)
         except FileNotFoundError:

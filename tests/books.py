@@ -1,6 +1,7 @@
 """What the tests of the notebooks share."""
 
 import ast
+import functools
 from pathlib import Path
 
 import nbformat
@@ -49,6 +50,14 @@ def cell(number: str, tag: str, solutions: bool = False) -> nbformat.NotebookNod
 def shown(number: str, tag: str, solutions: bool = False) -> str:
     """What the cell with this tag printed or returned, as plain text."""
     return text(cell(number, tag, solutions))
+
+
+@functools.cache
+def settings() -> dict[str, tuple[list[str], list[str], str, str]]:
+    """Lesson 14's table: name -> towers, what is written before a text, pooling, comparison."""
+    space: dict = {}
+    exec(cell("14", "settings").source.split("pd.DataFrame")[0], space)
+    return space["settings"]
 
 
 def text(cell: nbformat.NotebookNode) -> str:

@@ -27,12 +27,6 @@ def table(tokens, seed, dim=16):
     return normalize(torch.randn(tokens, dim, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def test_the_settings_are_the_helpers():
-    space = {}
-    exec(cell_that("settings = {").source.split("pd.DataFrame")[0], space)
-    assert space["settings"] == zoo.SETTINGS
-
-
 def test_encode_is_the_helpers_and_the_librarys():
     from sentence_transformers import SentenceTransformer
 
@@ -42,7 +36,9 @@ def test_encode_is_the_helpers_and_the_librarys():
     wanted = SentenceTransformer(str(folder), device="cpu").encode(texts, convert_to_tensor=True)
     assert torch.allclose(space["encode"](texts, folder), wanted, atol=1e-5)
     assert torch.allclose(
-        space["encode"](texts, folder), zoo.load("MiniLM", quiet=True).encode_queries(texts), atol=1e-5
+        space["encode"](texts, folder),
+        zoo.load(*books.settings()["MiniLM"], quiet=True).encode_queries(texts),
+        atol=1e-5,
     )
     prefixed = space["encode"](texts, folder, before="query: ")
     assert torch.allclose(prefixed, space["encode"](["query: " + t for t in texts], folder), atol=1e-5)

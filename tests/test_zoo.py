@@ -4,6 +4,7 @@ the hub lays out the originals, against the libraries' own way of encoding."""
 import json
 import shutil
 
+import books
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from helpers import models, zoo
 
+SETTINGS = books.settings()
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 QUESTIONS = ["Who wrote Emma?", "When do the swallows leave, and why?"]
@@ -76,7 +78,7 @@ def make_dpr(folder):
 
 
 def make_dragon(folder):
-    for k, tower in enumerate(zoo.SETTINGS["DRAGON"][0]):
+    for k, tower in enumerate(SETTINGS["DRAGON"][0]):
         bert(folder, tower, seed=k, files=("vocab.txt",))
         (folder / tower / "tokenizer_config.json").write_text(
             '{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}'
@@ -198,13 +200,13 @@ def originals(tmp_path, monkeypatch):
 def tiny(request, originals):
     """(name, loaded model, folders of its towers) of a model made for this test."""
     MAKE[request.param](originals)
-    folders = [originals / tower for tower in zoo.SETTINGS[request.param][0]]
-    return request.param, zoo.load(request.param, quiet=True), folders
+    folders = [originals / tower for tower in SETTINGS[request.param][0]]
+    return request.param, zoo.load(*SETTINGS[request.param], quiet=True), folders
 
 
 def test_every_model_of_the_table_is_made_here():
-    assert set(MAKE) | {"MiniLM"} == set(zoo.SETTINGS)
-    named = {tower for towers, *_ in zoo.SETTINGS.values() for tower in towers}
+    assert set(MAKE) | {"MiniLM"} == set(SETTINGS)
+    named = {tower for towers, *_ in SETTINGS.values() for tower in towers}
     assert named <= set(models.register())
 
 
@@ -214,7 +216,7 @@ def test_one_tower_agrees_with_sentence_transformers(tiny):
 
     name, model, (folder,) = tiny
     library = SentenceTransformer(str(folder), device="cpu", local_files_only=True).float()
-    before = zoo.SETTINGS[name][1]
+    before = SETTINGS[name][1]
     for texts, prefix, encode in [
         (QUESTIONS, before[0], model.encode_queries),
         (PASSAGES, before[1], model.encode_passages),
@@ -314,7 +316,7 @@ def test_clip_agrees_with_its_own_logits(tiny):
 def test_minilm_agrees_with_sentence_transformers(monkeypatch):
     from sentence_transformers import SentenceTransformer
 
-    model = zoo.load("MiniLM", quiet=True)
+    model = zoo.load(*SETTINGS["MiniLM"], quiet=True)
     library = SentenceTransformer(str(models.path(MINILM, quiet=True)), device="cpu")
     wanted = library.encode(PASSAGES, convert_to_tensor=True, normalize_embeddings=True)
     assert torch.allclose(model.encode_passages(PASSAGES), wanted, atol=1e-5)
@@ -340,9 +342,7 @@ def test_an_empty_text_is_refused_in_one_sentence(tiny):
 
 
 def test_what_is_not_there_is_named(originals):
-    assert zoo.missing("DRAGON") == zoo.SETTINGS["DRAGON"][0]
-    assert zoo.missing("MiniLM") == []
+    assert zoo.missing(SETTINGS["DRAGON"][0]) == SETTINGS["DRAGON"][0]
+    assert zoo.missing(SETTINGS["MiniLM"][0]) == []
     with pytest.raises(FileNotFoundError, match="download intfloat/e5-base-v2"):
-        zoo.load("E5", quiet=True)
-    with pytest.raises(KeyError, match="no model 'GPT' in the zoo; it has SBERT, DPR"):
-        zoo.load("GPT")
+        zoo.load(*SETTINGS["E5"], quiet=True)
