@@ -1,8 +1,9 @@
 """A model hub on loopback, small enough to misbehave on command.
 
 `Hub(repos)` serves {repo: {file: bytes}} in the hub's own protocol: the JSON of a repository
-with sizes and hashes, and its files with Range requests. `hub.faults` maps a file to what
-happens when it is asked for; each fault is used up by one request unless it says always.
+with sizes and hashes, and its files with Range requests. `repos` is what the newest commit holds,
+`hub.newest`; `hub.commits` maps older commits to repositories of the same form. `hub.faults` maps a
+file to what happens when it is asked for; each fault is used up by one request unless it says always.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 class Hub:
     def __init__(self, repos: dict[str, dict[str, bytes]]):
-        self.repos, self.faults, self.asked = repos, {}, []
+        self.repos, self.commits, self.faults, self.asked = repos, {}, {}, []
+        self.newest = COMMIT
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -44,16 +46,23 @@ class Hub:
     def answer(self, request):
         path = unquote(urlsplit(request.path).path)
         self.asked.append((request.command, path, request.headers.get("Range")))
-        for repo, files in self.repos.items():
+        for repo in self.repos:
             if path.startswith((f"/api/models/{repo}", f"/api/datasets/{repo}")):
-                return self.send(request, 200, json.dumps(self.info(repo, files)).encode())
+                commit = path.split("/revision/")[1] if "/revision/" in path else self.newest
+                if (files := self.at(commit).get(repo)) is None:
+                    return self.send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+                return self.send(request, 200, json.dumps(self.info(repo, files, commit)).encode())
             if f"/{repo}/resolve/" in path:
-                name = path.split("/resolve/")[1].split("/", 1)[1]
-                if name in files:
+                commit, name = path.split("/resolve/")[1].split("/", 1)
+                if name in (files := self.at(commit).get(repo, {})):
                     return self.send_file(request, name, files[name])
         self.send(request, 404, b'{"error": "not found"}', {"X-Error-Code": "RepoNotFound"})
 
-    def info(self, repo, files):
+    def at(self, commit):
+        """The repositories at a commit; {} for one that this hub does not have."""
+        return self.repos if commit in (self.newest, "main") else self.commits.get(commit, {})
+
+    def info(self, repo, files, commit):
         if self.faults.get("info") == "nonsense":
             return ["nonsense"]
         siblings = []
@@ -65,7 +74,7 @@ class Hub:
                 sha256 = hashlib.sha256(content).hexdigest()
                 sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
-        return {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+        return {"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": []}
 
     def send_file(self, request, name, content):
         fault = self.faults.get(name)

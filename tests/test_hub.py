@@ -4,6 +4,7 @@ After each fault: either the whole right model is there, or nothing that looks l
 one clear sentence; and the same call, made again, mends it.
 """
 
+import hashlib
 import io
 import os
 import signal
@@ -252,6 +253,85 @@ def test_a_changed_original_is_refused(hub, target):
     assert not any(target.iterdir())
 
 
+# --- what is pinned ------------------------------------------------------------------------------
+
+
+def pinned(monkeypatch, **more):
+    monkeypatch.setattr(models, "register", lambda: {NAME: ENTRY | more})
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_is_not_the_pinned_one_is_refused(hub, target, monkeypatch, file):
+    """The hub's own hash fits what it sends; the register knows better."""
+    pinned(monkeypatch, sha256={f: sha256(content) for f, content in FILES.items()})
+    hub.repos[REPO][file] = FILES[file][::-1]
+    with pytest.raises(ValueError, match=f"{file} of lab/small-bert is not the file this course knows"):
+        models.download(NAME)
+    assert_absent(target)
+    assert not (target.parents[1] / "lock.toml").exists(), "and what was refused is not recorded as known"
+
+
+def test_the_pinned_file_is_taken(hub, target, monkeypatch):
+    pinned(monkeypatch, sha256={f: sha256(content) for f, content in FILES.items()})
+    models.download(NAME)
+    assert_whole(target)
+
+
+def test_the_registers_hash_counts_more_than_the_recorded_one(hub, target, monkeypatch):
+    models.download(NAME)
+    for file in target.iterdir():
+        file.unlink()
+    pinned(monkeypatch, sha256={"model.safetensors": sha256(WEIGHTS[::-1])})
+    with pytest.raises(ValueError, match=f"expected {sha256(WEIGHTS[::-1])}"):
+        models.download(NAME)
+    assert not any(target.iterdir())
+
+
+OLDER = "f" * 40
+OLD_FILES = {"config.json": b'{"model_type": "older"}', "model.safetensors": WEIGHTS[::-1]}
+
+
+def test_the_pinned_revision_is_fetched_and_no_newer_one(hub, target, monkeypatch):
+    hub.commits[OLDER] = {REPO: OLD_FILES}
+    pinned(monkeypatch, revision=OLDER)
+    models.download(NAME)
+    assert_whole(target, OLD_FILES)
+    assert f'revision = "{OLDER}"' in (target.parents[1] / "lock.toml").read_text()
+
+
+def test_without_a_pin_the_newest_and_then_always_the_same_revision(hub, target):
+    models.download(NAME)
+    hub.commits[COMMIT] = {REPO: FILES}
+    hub.repos[REPO] = dict(OLD_FILES)
+    hub.newest = "e" * 40
+    for file in target.iterdir():
+        file.unlink()
+    models.download(NAME)
+    assert_whole(target)
+    assert COMMIT in (target.parents[1] / "lock.toml").read_text()
+
+
+def test_a_pinned_revision_that_is_gone_is_said(hub, target, monkeypatch):
+    pinned(monkeypatch, revision=OLDER)
+    with pytest.raises(FileNotFoundError, match="lab/small-bert was not found"):
+        models.download(NAME)
+    assert_absent(target)
+
+
+def test_one_plain_file_is_held_to_its_pinned_hash(hub, target, monkeypatch):
+    hub.repos[REPO] = {"vectors.gz": WEIGHTS}
+    entry = {"lessons": [1], "licence": "PDDL 1.0", "files": ["vectors.gz"], "bytes": len(WEIGHTS)}
+    entry |= {"url": f"{hub.url}/{REPO}/resolve/main/vectors.gz", "sha256": {"vectors.gz": "0" * 64}}
+    monkeypatch.setattr(models, "register", lambda: {NAME: entry})
+    with pytest.raises(ValueError, match="vectors.gz of lab/small-bert"):
+        models.download(NAME)
+    assert_absent(target)
+
+
 def pickled(tensors) -> bytes:
     import torch
 
@@ -301,9 +381,7 @@ def test_bin_that_would_run_code_is_refused(hub, tmp_path, target, monkeypatch):
 
 
 def test_plain_address_with_md5(hub, target, monkeypatch):
-    import hashlib
-
-    url = f"{hub.url}/{REPO}/resolve/x/vectors.gz"
+    url = f"{hub.url}/{REPO}/resolve/main/vectors.gz"
     hub.repos[REPO] = {"vectors.gz": WEIGHTS}
     entry = {
         "lessons": [1],
