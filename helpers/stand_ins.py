@@ -25,13 +25,14 @@ def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
     """The folder of a shipped model that `from_pretrained` opens; made now if it is not there yet.
 
     kind: a key of `MAKERS`; shipped: the model's folder in models/bundled; minilm: the folder
-    of all-MiniLM-L6-v2. The folder's name holds a hash of the shipped files, so that a newer
-    model is a new folder. Raises OSError with ENOSPC where the disk is full; the folder is
-    then not there.
+    of all-MiniLM-L6-v2. The folder's name holds a hash of the shipped files and of this module, so
+    that a newer model is a new folder, and so is one that is made in another way. Raises OSError
+    with ENOSPC where the disk is full; the folder is then not
+    there.
     """
     from filelock import FileLock
 
-    digest = hashlib.sha256(kind.encode())
+    digest = hashlib.sha256(kind.encode() + Path(__file__).read_bytes())
     for file in sorted(f for f in shipped.rglob("*") if f.is_file()):
         digest.update(file.relative_to(shipped).as_posix().encode() + file.read_bytes())
     place = cache() / "models"

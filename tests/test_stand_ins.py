@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -67,6 +68,52 @@ def test_half_made_is_not_taken_for_whole(empty_cache):
     assert (models.path(BERT, quiet=True) / "model.safetensors").exists()
 
 
+KILLED = """
+import os, shutil, signal
+from pathlib import Path
+from helpers import models, stand_ins
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def killed_before_its_last_file(kind, make):
+    def half(shipped, minilm, out):
+        make(shipped, minilm, out)
+        (out / "config.json").unlink()  # the weights are there, the rest is still to come
+        kill()
+    stand_ins.MAKERS[kind] = half
+
+if MOMENT == "the maker":
+    for kind, make in list(stand_ins.MAKERS.items()):
+        killed_before_its_last_file(kind, make)
+else:
+    stand_ins.shutil.copy = lambda *a, copy=shutil.copy: kill() if "tokenizer" in str(a[1]) else copy(*a)
+models.path(NAME, quiet=True)
+"""
+
+
+@pytest.mark.parametrize(("name", "moment"), [(COLBERT, "the maker"), (BERT, "the tokenizer's files")])
+def test_a_kill_leaves_no_half_folder_and_the_next_call_makes_it_whole(empty_cache, name, moment):
+    code = f"NAME, MOMENT = {name!r}, {moment!r}\n{KILLED}"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    made = [f for f in (empty_cache / "models").iterdir() if f.is_dir()]
+    assert [f.name[:6] for f in made] == [".part-"], "something was left, and not under the model's name"
+    folder = models.path(name, quiet=True)
+    for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        assert (folder / file).stat().st_size > 100
+
+
+def test_a_stand_in_that_is_made_in_another_way_is_a_new_folder(empty_cache, tmp_path, monkeypatch):
+    """Else whoever has the older folder in the cache never sees what was mended."""
+    first = models.path(BERT, quiet=True)
+    assert models.path(BERT, quiet=True) == first
+    changed = tmp_path / "stand_ins.py"
+    changed.write_text((ROOT / "helpers" / "stand_ins.py").read_text() + "# mended\n")
+    monkeypatch.setattr(stand_ins, "__file__", str(changed))
+    assert models.path(BERT, quiet=True) != first
+
+
 def test_a_newer_stand_in_is_a_new_folder(empty_cache, tmp_path):
     minilm = models.path(MINILM, quiet=True)
     shipped = tmp_path / "shipped"
@@ -84,6 +131,21 @@ def test_raw_bert_opens_whole(empty_cache):
     model, info = BertForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and model.dtype == torch.float32
     assert AutoTokenizer.from_pretrained(folder).vocab_size == 30522
+
+
+def test_raw_bert_is_minilms_token_table_and_the_shipped_rest(empty_cache):
+    from safetensors.torch import load_file
+
+    made = load_file(models.path(BERT, quiet=True) / "model.safetensors")
+    minilm = load_file(models.path(MINILM, quiet=True) / "model.safetensors")
+    shipped = load_file(models.BUNDLED / BERT / "without_embeddings.safetensors")
+    taken = {f"bert.{k}" for k in minilm if "word_embeddings" in k or "pooler" in k}
+    assert len(taken) == 3 and set(made) == taken | set(shipped) and not taken & set(shipped)
+    for key, weight in made.items():
+        wanted = minilm[key.removeprefix("bert.")] if key in taken else shipped[key]
+        assert torch.equal(weight, wanted.float()), key
+    config = json.loads((models.path(BERT, quiet=True) / "config.json").read_text())
+    assert config == json.loads((models.BUNDLED / BERT / "config.json").read_text())
 
 
 def test_whole_numbers_become_the_published_float32(empty_cache, tmp_path):
