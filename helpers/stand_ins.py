@@ -27,8 +27,7 @@ def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
     kind: a key of `MAKERS`; shipped: the model's folder in models/bundled; minilm: the folder
     of all-MiniLM-L6-v2. The folder's name holds a hash of the shipped files and of this module, so
     that a newer model is a new folder, and so is one that is made in another way. Raises OSError
-    with ENOSPC where the disk is full; the folder is then not
-    there.
+    with ENOSPC where the disk is full; the folder is then not there.
     """
     from filelock import FileLock
 

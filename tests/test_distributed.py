@@ -1,6 +1,7 @@
 """Training on two processes: the same losses and the same encoders as one process has."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from helpers import ROOT, checkpoints, data, encoders, processes, training
+from helpers import ROOT, checkpoints, data, encoders, models, processes, ranking, training
 
 WORKER = """
 import sys
@@ -81,7 +82,9 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch):
         training.train(None, None, data.qa_pairs())
 
 
-def test_the_script_trains_and_saves_on_two_processes(tmp_path):
+def test_the_script_trains_on_its_first_rows_and_judges_on_the_rest(tmp_path):
+    """On two processes, with the settings of its help: the losses are those of `training.train` on
+    70 % of the table, and what it prints and saves is measured on the other 30 %."""
     rows = data.qa_pairs()[:60]
     table = tmp_path / "mine.tsv"
     rows.rename(columns={"question": "questions", "answer": "answers"}).to_csv(table, sep="\t", index=False)
@@ -97,10 +100,23 @@ def test_the_script_trains_and_saves_on_two_processes(tmp_path):
         "--out",
         str(tmp_path / "pair"),
     )
-    assert "recall@1 with echoes" in printed and printed.count("saved in") == 1
-    about = checkpoints.about(tmp_path / "pair")
-    assert len(about["losses"]) == 4 and about["start"] == "number"
-    assert type(checkpoints.load(tmp_path / "pair")[0]).__name__ == "TopicAndForm"
+    about, trained = checkpoints.about(tmp_path / "pair"), checkpoints.load(tmp_path / "pair")
+    assert about["start"] == "number" and printed.count("saved in") == 1
+    assert [type(encoder).__name__ for encoder in trained] == ["TopicAndForm"] * 2
+
+    torch.manual_seed(0)
+    folder = models.path(encoders.MINILM, quiet=True)
+    fresh = [encoders.TopicAndForm(folder, start=start) for start in (1.0, 0.0)]
+    before = ranking.score_pair(*fresh, rows[42:])
+    settings = training.LESSON06 | {"epochs": 2, "batch": 16, "progress": False}
+    assert about["losses"] == pytest.approx(training.train(*fresh, rows[:42], **settings), rel=1e-3)
+
+    after = ranking.score_pair(*trained, rows[42:])
+    assert about["held_out"] == pytest.approx(after)
+    shown = re.findall(r"^(\w.*?) +before ([\d.]+) +after ([\d.]+)$", printed, re.M)
+    assert {name: float(value) for name, value, _ in shown} == pytest.approx(before, abs=6e-4)
+    assert {name: float(value) for name, _, value in shown} == pytest.approx(after, abs=6e-4)
+    assert before != pytest.approx(after, abs=6e-4) != ranking.score_pair(*trained, rows[:42])
 
 
 def test_the_script_says_what_is_wrong_with_a_table(tmp_path):

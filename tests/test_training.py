@@ -269,6 +269,23 @@ def test_a_second_save_replaces_the_first(tmp_path):
     assert torch.equal(encoders.embed(last[0], ["a"]), encoders.embed(checkpoints.load(tmp_path)[0], ["a"]))
 
 
+def test_no_file_of_a_checkpoint_is_written_over(tmp_path):
+    """A second name for each file of the first save still opens the first pair after the second:
+    had one been written in place, a break in the middle would leave half of each."""
+    first, second = ([e.eval() for e in pair()] for _ in range(2))
+    torch.nn.init.ones_(second[0].project.weight)
+    place, kept = tmp_path / "pair", tmp_path / "kept"
+    checkpoints.save(place, *first, number=1)
+    kept.mkdir()
+    for file in place.iterdir():
+        os.link(file, kept / file.name)
+    checkpoints.save(place, *second, number=2)
+    for folder, encoder, number in ((kept, first[0], 1), (place, second[0], 2)):
+        assert checkpoints.about(folder) == {"number": number}
+        opened = checkpoints.load(folder)[0]
+        assert torch.equal(encoders.embed(opened, ["a"]), encoders.embed(encoder, ["a"]))
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     first = [e.eval() for e in pair()]
     checkpoints.save(tmp_path, *first)
