@@ -19,7 +19,7 @@ import tomllib
 import zipfile
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save_file
 
 MODELS = pathlib.Path(__file__).resolve().parent.parent
 WORDS = 40_000
@@ -111,13 +111,13 @@ def quantised_bert(content):
     return found | {name: value for name, value in held.items() if weights.match(name)}
 
 
-def config(kind, **more):
-    """config.json of a BERT with 12 layers of 384."""
+def config(kind, layers=12, heads=12, width=384, **more):
+    """config.json of a BERT."""
     sizes = {
-        "hidden_size": 384,
-        "intermediate_size": 1536,
-        "num_attention_heads": 12,
-        "num_hidden_layers": 12,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
         "max_position_embeddings": 512,
         "type_vocab_size": 2,
         "vocab_size": 30522,
@@ -138,9 +138,55 @@ def cross_encoder(content, out):
     write(out, "config.json", config("BertForSequenceClassification", **one))
 
 
+def modules(out, *types):
+    """modules.json: what a text goes through, as sentence-transformers reads it."""
+    names = [kind.rsplit(".", 1)[1] for kind in types]
+    paths = ["", *(f"{n}_{name}" for n, name in enumerate(names[1:], 1))]
+    rows = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.{kind}"}
+        for n, (path, kind) in enumerate(zip(paths, types, strict=True))
+    ]
+    write(out, "modules.json", rows)
+
+
+def bge(content, out):
+    """The encoder without the pooler that its vectors do not use: [CLS], scaled to length 1."""
+    save_file(quantised_bert(content), out / "compact.safetensors")
+    write(out, "config.json", config("BertModel"))
+    modules(out, "models.Transformer", "models.Pooling", "models.Normalize")
+    pooling = {
+        "word_embedding_dimension": 384,
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": False,
+    }
+    write(out, "1_Pooling/config.json", pooling)
+    no_pooler = {"max_seq_length": 512, "do_lower_case": True, "model_args": {"add_pooling_layer": False}}
+    write(out, "sentence_bert_config.json", no_pooler)
+    asked = {"query": "Represent this sentence for searching relevant passages: ", "document": ""}
+    write(out, "config_sentence_transformers.json", {"prompts": asked, "similarity_fn_name": "cosine"})
+
+
+def splade(content, out):
+    """A masked-word BERT of 2 layers of 128 in float16, whose answers are pooled: log(1 + relu), max."""
+    halves = {name: value.astype(np.float16) for name, value in load(content).items()}
+    save_file(halves, out / "compact.safetensors")
+    write(out, "config.json", config("BertForMaskedLM", layers=2, heads=2, width=128))
+    kinds = (
+        "sparse_encoder.modules.mlm_transformer.MLMTransformer",
+        "sparse_encoder.modules.splade_pooling.SpladePooling",
+    )
+    modules(out, *kinds)
+    write(out, "1_SpladePooling/config.json", {"pooling_strategy": "max", "activation_function": "relu"})
+    write(out, "sentence_bert_config.json", {"max_seq_length": 512})
+    kind = {"model_type": "SparseEncoder", "similarity_fn_name": "dot"}
+    write(out, "config_sentence_transformers.json", kind)
+
+
 MAKERS = {
     "glove-wiki-gigaword-100": glove,
     "cross-encoder/ms-marco-MiniLM-L-12-v2": cross_encoder,
+    "BAAI/bge-small-en-v1.5": bge,
+    "rasyosef/splade-tiny": splade,
 }
 
 
