@@ -1,8 +1,7 @@
-"""The published word vectors, and lesson 1's own definitions against brute force."""
+"""The published word vectors, as the course carries them."""
 
 import time
 
-import books
 import numpy as np
 import pytest
 import torch
@@ -11,7 +10,6 @@ from gensim.test.utils import datapath
 from helpers import models
 
 GLOVE = "glove-wiki-gigaword-100"
-LESSON = books.NOTEBOOKS / "01_glove_algebra_and_pca.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -66,38 +64,3 @@ def test_it_opens_in_under_a_second(vectors):
     start = time.process_time()
     again = models.word_vectors(GLOVE, quiet=True)
     assert time.process_time() - start < 1 and len(again) == 40_000
-
-
-# the lesson's own definitions -----------------------------------------------------------
-
-
-def test_the_lesson_counts_neighbours():
-    space = books.definitions(LESSON, "count_neighbours", "tokens")
-    draw = np.random.default_rng(0)
-    lines = [" ".join(draw.choice("red green blue dog cat sun".split(), 9)) for _ in range(40)]
-    texts = [space["tokens"](line) for line in lines]
-    words, cells = space["count_neighbours"](texts, window=3, least=1)
-    assert sorted(words) == ["blue", "cat", "dog", "green", "red", "sun"]
-    by_hand = np.zeros((len(words), len(words)))
-    for text in texts:
-        for i, a in enumerate(text):
-            for j, b in enumerate(text):
-                if 0 < abs(i - j) <= 3:
-                    by_hand[words.index(a), words.index(b)] += 1 / abs(i - j)
-    assert len(cells) == (by_hand > 0).sum()
-    assert all(abs(by_hand[cell] - value) < 1e-6 for cell, value in cells.items())
-
-
-def test_the_lessons_loss_is_the_papers():
-    space = books.definitions(LESSON, "GloVe")
-    torch.manual_seed(0)
-    model = space["GloVe"](5, dim=3)
-    i, j, x = torch.tensor([0, 1, 4]), torch.tensor([2, 2, 3]), torch.tensor([1.0, 30.0, 4.0])
-    w, v, b, c = (t.weight.detach().numpy() for t in (model.w, model.v, model.b, model.c))
-    by_hand = np.mean(
-        [
-            min(1, n / 10) ** 0.75 * (w[p] @ v[q] + b[p, 0] + c[q, 0] - np.log(n)) ** 2
-            for p, q, n in zip(i.tolist(), j.tolist(), x.tolist(), strict=True)
-        ]
-    )
-    assert abs(model.loss(i, j, x).item() - by_hand) < 1e-6
