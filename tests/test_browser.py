@@ -1,5 +1,10 @@
-"""JupyterLab as a reader meets it: lesson 1 opened in a real browser and run from the menu."""
+"""JupyterLab as a reader meets it: lesson 1 opened in a real browser and run from the menu.
 
+Whatever is waited for here is an event: a line that the server prints, a prompt on the page. LIMIT is
+no measure of a machine; only what never happens takes so long.
+"""
+
+import contextlib
 import json
 import os
 import re
@@ -7,63 +12,72 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 
 import books
+import nbformat
+import psutil
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine"
-)
-LESSON = "01_glove_algebra_and_pca.ipynb"
+LESSON = books.path("01")
+LIMIT = 900  # seconds
+
+
+def wait(for_what, say=lambda: ""):
+    """What for_what() gives once it is something; say() is what to show if that never comes."""
+    end = time.monotonic() + LIMIT
+    while not (found := for_what()):
+        assert time.monotonic() < end, say()
+        time.sleep(0.2)
+    return found
+
+
+def end(process):
+    """End a process with all that it has started: asked first, killed if it does not go."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid)
+        family = [family, *family.children(recursive=True)]
+        process.terminate()
+        for left in psutil.wait_procs(family, timeout=60)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+    process.wait()
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """JupyterLab with the course's own settings over a folder: (address, token, process), ended after."""
+    log = folder / "log"
+    tracker = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    tracker.parent.mkdir(parents=True)
+    tracker.write_text(json.dumps({"windowingMode": "none"}), encoding="utf-8")  # every cell in the page
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser"]
+    command += [f"--config={books.ROOT / 'jupyter' / 'jupyter_lab_config.py'}"]
+    command += [f"--ServerApp.root_dir={folder}", "--ServerApp.port=0"]
+    env = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "HOME": str(folder)}
+    with open(log, "w", encoding="utf-8") as out:
+        server = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=books.ROOT)
+    try:
+        said = lambda: log.read_text(encoding="utf-8")
+        line = r"(http://127\.0\.0\.1:\d+)/lab\S*\?token=(\w+)"
+        wait(lambda: re.search(line, said()) or server.poll() is not None, said)
+        assert server.poll() is None, said()
+        yield *re.search(line, said()).groups(), server
+    finally:
+        end(server)
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """JupyterLab with the course's own settings over a copy of lesson 1 without outputs."""
-    book = books.read(books.NOTEBOOKS / LESSON)
+    """The address of lesson 1 without its outputs."""
+    book = books.read(LESSON)
     for cell in books.code(book):
         cell.outputs, cell.execution_count = [], None
-    import nbformat
-
-    nbformat.write(book, tmp_path / LESSON)
-    tracker = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    tracker.parent.mkdir(parents=True)
-    tracker.write_text(json.dumps({"windowingMode": "none"}))  # every cell in the page at once
-    env = os.environ | {
-        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
-        "HOME": str(tmp_path),
-    }
-    config = books.ROOT / "jupyter" / "jupyter_lab_config.py"
-    log = open(tmp_path / "log", "w+")  # noqa: SIM115
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            f"--config={config}",
-            "--no-browser",
-            f"--ServerApp.root_dir={tmp_path}",
-            "--ServerApp.port=0",
-        ],
-        env=env,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd=books.ROOT,
-    )
-    address = None
-    for _ in range(150):
-        found = re.findall(r"http://127\.0\.0\.1:(\d+)/lab\S*\?token=(\w+)", (tmp_path / "log").read_text())
-        if found:
-            address = f"http://127.0.0.1:{found[0][0]}/lab/tree/{LESSON}?token={found[0][1]}"
-            break
-        time.sleep(0.2)
-    assert address, (tmp_path / "log").read_text()
-    yield address
-    server.terminate()
-    server.wait(20)
-    log.close()
+    nbformat.write(book, tmp_path / LESSON.name)
+    with serving(tmp_path) as (address, token, _):
+        yield f"{address}/lab/tree/{LESSON.name}?token={token}"
 
 
 @pytest.fixture
@@ -79,61 +93,63 @@ def browser(tmp_path):
     ).split():
         options.add_argument(flag)
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.command_executor.client_config.timeout = LIMIT  # else a slow page ends the session
+    driver.set_page_load_timeout(LIMIT)
     yield driver
     driver.quit()
 
 
-def test_lesson_1_from_the_menu(lab, browser, tmp_path):
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine")
+def test_lesson_1_from_the_menu(lab, browser):
     from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
 
-    def wait(seconds, what):
-        return WebDriverWait(browser, seconds, poll_frequency=0.5).until(what)
+    def seen(*how):
+        return browser.find_elements(*how)
+
+    def prompts():
+        return [e.text for e in seen(By.CSS_SELECTOR, ".jp-CodeCell .jp-InputPrompt")]
+
+    def began():
+        """Run all from the menu, again if a kernel that has only just connected refused it."""
+        for dismiss in seen(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept"):
+            dismiss.click()
+        wait(lambda: seen(By.XPATH, menu))[0].click()
+        wait(lambda: seen(By.CSS_SELECTOR, "li[data-command='runmenu:run-all']"))[0].click()
+        refused = lambda: seen(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept")
+        wait(lambda: refused() or any(re.search(r"[\d*]", p) for p in prompts()))
+        return not refused()
+
+    cells = books.code(books.read(LESSON))
+    figures = sum("image/png" in o.get("data", {}) for c in cells for o in c.outputs)
+    menu = "//div[text()='Run' and contains(@class,'MenuBar')]"
+
+    def finished():
+        assert not seen(By.CSS_SELECTOR, "[data-mime-type*='error']")
+        return len(prompts()) == len(cells) and all(re.search(r"\d", p) for p in prompts())
 
     browser.get(lab)
-    wait(60, lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
-    wait(
-        60,
-        lambda b: "Idle" in (b.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel").get_attribute("innerHTML")),
-    )
-    assert not browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog")  # no question stands in the way
-
-    def prompts(b):
-        return [e.text for e in b.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .jp-InputPrompt")]
-
-    menu = "//div[text()='Run' and contains(@class,'MenuBar')]"
-    run_all = "li[data-command='runmenu:run-all']"
-    wait(60, lambda b: "| Idle" in b.find_element(By.ID, "jp-main-statusbar").text)
-    time.sleep(2)
-    for _ in range(6):  # a kernel that has only just connected may refuse the first request
-        for dismiss in browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept"):
-            dismiss.click()
-            time.sleep(1)
-        wait(10, lambda b: b.find_element(By.XPATH, menu)).click()
-        wait(10, lambda b: b.find_element(By.CSS_SELECTOR, run_all)).click()
-        time.sleep(5)
-        if any(re.search(r"[\d*]", p) for p in prompts(browser)):
-            break
-
-    figures = sum(
-        "image/png" in o.get("data", {})
-        for c in books.code(books.read(books.NOTEBOOKS / LESSON))
-        for o in c.outputs
-    )
-    cells = len(books.code(books.read(books.NOTEBOOKS / LESSON)))
-
-    def finished(b):
-        assert not b.find_elements(By.CSS_SELECTOR, "[data-mime-type*='error']")
-        return len(prompts(b)) == cells and all(re.search(r"\d", p) for p in prompts(b))
-
-    wait(240, finished)
-    images = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea img[alt]")
-    seen = [i.get_attribute("alt") for i in images if i.get_property("naturalWidth") > 300]
-    assert len(seen) == figures and all(len(alt) > 30 for alt in seen)
-    assert browser.find_elements(By.CSS_SELECTOR, ".jupyter-widgets"), "the widgets are not there"
+    wait(lambda: len(seen(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell")) == len(cells))
+    wait(lambda: "| Idle" in "".join(e.text for e in seen(By.ID, "jp-main-statusbar")))
+    assert not seen(By.CSS_SELECTOR, ".jp-Dialog")  # no question is in the way
+    wait(began)
+    wait(finished, lambda: str(prompts()))
+    images = seen(By.CSS_SELECTOR, ".jp-OutputArea img[alt]")
+    alts = [i.get_attribute("alt") for i in images if i.get_property("naturalWidth") > 300]
+    assert len(alts) == figures and all(len(alt) > 30 for alt in alts)
+    assert seen(By.CSS_SELECTOR, ".jupyter-widgets"), "the widgets are not there"
     if shots := os.environ.get("COURSE_SCREENSHOTS"):
         browser.save_screenshot(f"{shots}/lab_top.png")
         for n, image in enumerate(images):
             browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
             time.sleep(0.5)
             browser.save_screenshot(f"{shots}/lab_{n}.png")
+
+
+def test_nothing_is_left_of_a_server_whose_test_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), serving(tmp_path) as (address, token, server):
+        request = urllib.request.Request(f"{address}/api/kernels?token={token}", b"{}", method="POST")
+        urllib.request.urlopen(request, timeout=LIMIT).close()
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+        assert len(family) >= 2  # the server and a kernel
+        print(1 / 0)
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
