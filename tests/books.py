@@ -47,6 +47,14 @@ def cell(number: str, tag: str, solutions: bool = False) -> nbformat.NotebookNod
     return found[0]
 
 
+def stretch(number: str, first: str, last: str) -> list[nbformat.NotebookNode]:
+    """The code cells of a lesson from the one that carries the tag `first` to the one with `last`."""
+    ids = [cell(number, tag).id for tag in (first, last)]
+    cells = code(read(path(number)))
+    begin, end = ([c.id for c in cells].index(i) for i in ids)
+    return cells[begin : end + 1]
+
+
 def shown(number: str, tag: str, solutions: bool = False) -> str:
     """What the cell with this tag printed or returned, as plain text."""
     return text(cell(number, tag, solutions))
@@ -56,7 +64,7 @@ def shown(number: str, tag: str, solutions: bool = False) -> str:
 def settings() -> dict[str, tuple[list[str], list[str], str, str]]:
     """Lesson 14's table: name -> towers, what is written before a text, pooling, comparison."""
     space: dict = {}
-    exec(cell("14", "settings").source.split("pd.DataFrame")[0], space)
+    exec(cell("14", "settings").source, space)
     return space["settings"]
 
 

@@ -17,8 +17,7 @@ from helpers.exercises import lesson11
 
 pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
 
-LESSON = books.NOTEBOOKS / "11_evaluating_embeddings.ipynb"
-SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+LESSON, SOLUTION = books.path("11"), books.path("11", solutions=True)
 KINDS = [
     "STS",
     "Retrieval",
@@ -56,10 +55,6 @@ def evaluated(space, tmp_path_factory):
     model = space["FromTexts"]("course/random", space["random_vectors"])
     found = mteb.evaluate(model, course, cache=None, prediction_folder=folder, show_progress_bar=False)
     return {r.task_type: r for r in found.task_results}, folder
-
-
-def said():
-    return "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
 
 
 # nDCG -------------------------------------------------------------------------------------
@@ -119,9 +114,9 @@ def test_ndcg_is_mtebs_for_the_same_run(space, evaluated):
 
 
 def test_the_lesson_prints_the_equalities():
-    assert "ours 0.7700, scikit-learn 0.7700, pytrec_eval 0.7700" in said()
-    ours, theirs = re.search(r"ours (0\.\d+), mteb (0\.\d+)", said()).groups()
-    assert ours == theirs and len(re.findall("the same score as mteb's: True", said())) == 7
+    assert "ours 0.7700, scikit-learn 0.7700, pytrec_eval 0.7700" in books.shown("11", "libraries")
+    ours, theirs = re.search(r"ours (0\.\d+), mteb (0\.\d+)", books.shown("11", "all_questions")).groups()
+    assert ours == theirs and books.shown("11", "items").count("the same score as mteb's: True") == 7
 
 
 # mteb, as the lesson tells of it ----------------------------------------------------------
@@ -143,7 +138,7 @@ def test_the_cache_mixes_up_models_of_one_name(space, tmp_path):
 
 
 def test_models_from_a_folder_have_one_name():
-    assert said().count("no_model_name/available") == 2
+    assert books.shown("11", "names").count("no_model_name/available") == 2
 
 
 @pytest.mark.parametrize("name", ["minilm", "a/b/c", "/b", "a/"])
@@ -161,9 +156,9 @@ def test_a_score_of_random_vectors_is_not_zero_everywhere(evaluated):
 
 
 def test_the_tasks_of_mteb_that_the_lesson_names_are_there_one_of_each_kind():
-    cell = next(c for c in books.code(books.read(LESSON)) if "public = [" in c.source)
-    names = re.findall(r'"([\w.]+)"', cell.source[cell.source.index("public = [") : cell.source.index("]\n")])
-    found = [mteb.get_task(name) for name in names]
+    lesson = {}
+    exec(books.cell("11", "public").source, lesson)
+    found = [mteb.get_task(name) for name in lesson["public"]]
     assert sorted(t.metadata.type for t in found) == sorted(KINDS)
     assert not any(t.superseded_by for t in found)
     assert "deu-eng" in mteb.get_task("Tatoeba").hf_subsets
@@ -306,7 +301,8 @@ def test_draws_are_scipys_and_paired(space):
 
 
 def test_a_comparison_on_the_same_questions_is_the_sharper_one():
-    lines = re.findall(r"one score \+-(\S+), difference \+-(\S+), on other questions \+-(\S+)", said())
+    line = r"one score \+-(\S+), difference \+-(\S+), on other questions \+-(\S+)"
+    lines = re.findall(line, books.shown("11", "sizes"))
     assert len(lines) == 6
     for _, paired, apart in lines:
         assert float(paired) <= float(apart)

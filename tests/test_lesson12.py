@@ -2,7 +2,6 @@
 vectors are like the real ones, and the recipe's table says what the lesson says."""
 
 import contextlib
-import heapq
 import io
 import re
 import runpy
@@ -18,8 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from helpers.exercises import lesson12
 
-LESSON = books.NOTEBOOKS / "12_vector_search.ipynb"
-SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+LESSON, SOLUTION = books.path("12"), books.path("12", solutions=True)
 RECIPE = books.ROOT / "models" / "recipes" / "vector_search.py"
 TABLE = pd.read_csv(RECIPE.with_suffix(".tsv"), sep="\t")
 
@@ -29,10 +27,6 @@ def said(check, *answers):
     with contextlib.redirect_stdout(out):
         check(*answers)
     return out.getvalue()
-
-
-def printed(tag):
-    return "".join(books.text(c) for c in books.code(books.read(LESSON)) if tag in books.tags(c))
 
 
 def clusters(n, dimensions=16, seed=0):
@@ -58,17 +52,11 @@ def test_recall_is_the_share_of_the_true_ones():
 
 @pytest.fixture(scope="module")
 def toy():
-    """The lesson's toy cells, run as they stand."""
-    space = {"np": np, "heapq": heapq}
-    for cell in books.code(books.read(LESSON)):
-        if (
-            any(f"def {name}(" in cell.source for name in ("build", "walk", "search"))
-            and "points" in cell.source
-        ):
-            source = cell.source.split("\nasked = ")[0]
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(source, space)
-    return space
+    """The lesson's sixty points with their layers, and its two ways to walk on them."""
+    space = {"np": np}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(books.cell("12", "graph").source, space)
+    return books.definitions(LESSON, "walk", "search", given=space)
 
 
 def test_the_layers_are_nested_and_their_links_go_both_ways(toy):
@@ -102,10 +90,7 @@ def test_a_search_with_a_long_list_is_exact_and_one_of_length_one_is_the_walk(to
 
 
 def test_a_larger_ef_finds_more_and_compares_more():
-    text = "".join(
-        books.text(c) for c in books.code(books.read(LESSON)) if "for ef in (1, 2, 4, 8)" in c.source
-    )
-    lines = re.findall(r"ef \d: nearest found for (\d+)%, (\d+) points", text)
+    lines = re.findall(r"ef \d: nearest found for (\d+)%, (\d+) points", books.shown("12", "ef"))
     shares, compared = ([int(x) for x in column] for column in zip(*lines, strict=True))
     assert len(shares) == 4 and shares == sorted(shares) and shares[0] < 60 < 95 < shares[2]
     assert compared == sorted(compared)
@@ -117,41 +102,42 @@ def test_a_larger_ef_finds_more_and_compares_more():
 def test_more_cells_do_not_bring_back_what_codes_left_out():
     lines = {
         n: [float(x) for x in re.findall(r": (\d\.\d+)", rest)]
-        for n, rest in re.findall(r"(IVF(?:-PQ)?) +(nprobe.*)", printed("ivf"))
+        for n, rest in re.findall(r"(IVF(?:-PQ)?) +(nprobe.*)", books.shown("12", "ivf"))
     }
     assert lines["IVF"][-1] > 0.95 and lines["IVF-PQ"][-1] < 0.8
     assert lines["IVF-PQ"][-1] - lines["IVF-PQ"][-2] < 0.03
 
 
 def test_made_vectors_are_like_real_ones_and_random_ones_are_not():
-    text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
     found = {
         k: (float(r), int(m))
         for k, r, m in re.findall(
             r"(real words|made from them|random numbers) +nearest neighbour at (\S+), intrinsic dimension (\d+)",
-            text,
+            books.shown("12", "shapes"),
         )
     }
     real, made, random = (found[k] for k in ("real words", "made from them", "random numbers"))
     assert abs(real[0] - made[0]) < 0.05 and abs(real[1] - made[1]) <= 3
     assert random[0] > real[0] + 0.1 and random[1] > 1.8 * real[1]
-    recalls = [float(x) for x in re.findall(r"recall@10 (\S+)", printed("kinds"))]
+    recalls = [float(x) for x in re.findall(r"recall@10 (\S+)", books.shown("12", "kinds"))]
     assert recalls[2] < min(recalls[:2]) - 0.2 and abs(recalls[0] - recalls[1]) < 0.06
 
 
 def test_exact_search_grows_fastest_and_a_fixed_setting_slowest():
-    exact, equal, fixed = (float(a) for a in re.findall(r"time grows as n\^(\S+);", printed("growth")))
+    exact, equal, fixed = (
+        float(a) for a in re.findall(r"time grows as n\^(\S+);", books.shown("12", "growth"))
+    )
     assert exact > equal + 0.2 and equal > fixed + 0.1
-    shares = [float(x) for x in re.findall(r"efSearch 40 has recall (\S+)", printed("growth"))]
+    shares = [float(x) for x in re.findall(r"efSearch 40 has recall (\S+)", books.shown("12", "growth"))]
     assert shares[0] - shares[-1] > 0.08
-    efs = [int(x) for x in re.findall(r"\(efSearch +(\d+)\)", printed("growth"))]
+    efs = [int(x) for x in re.findall(r"\(efSearch +(\d+)\)", books.shown("12", "growth"))]
     assert efs == sorted(efs) and efs[-1] > 2 * efs[0]
 
 
 def test_a_filter_inside_the_walk_fails_later_than_one_after_it():
     rows = {
         name: [float(x) for x in values.split()]
-        for name, values in re.findall(r"^(\S.*?)  +((?:[\d.]+ *){4})$", printed("filter"), re.M)
+        for name, values in re.findall(r"^(\S.*?)  +((?:[\d.]+ *){4})$", books.shown("12", "filter"), re.M)
     }
     assert len(rows) == 6
     for fetched in (100, 1000):
@@ -161,10 +147,7 @@ def test_a_filter_inside_the_walk_fails_later_than_one_after_it():
 
 
 def test_formulas_weigh_what_faiss_writes():
-    text = "".join(
-        books.text(c) for c in books.code(books.read(LESSON)) if "weights = pd.DataFrame" in c.source
-    )
-    rows = re.findall(r"(\S+) +(\d+) +(\d+)\n?", text)
+    rows = re.findall(r"(\S+) +(\d+) +(\d+)\n?", books.shown("12", "weights"))
     assert [name for name, *_ in rows] == ["flat", "HNSW", "IVF", "IVF-PQ"]
     assert all(abs(int(computed) / int(measured) - 1) < 0.02 for _, computed, measured in rows)
 
@@ -227,7 +210,9 @@ def test_the_table_holds_a_million_within_the_limits():
 
 def test_one_row_of_the_table_recomputed():
     """What the lesson's saved output recomputed agrees with the committed table."""
-    rows = re.findall(r"setting (nprobe=\d+ k_factor=\d+) .*?recall@10 (\S+)", printed("recomputed"))
+    rows = re.findall(
+        r"setting (nprobe=\d+ k_factor=\d+) .*?recall@10 (\S+)", books.shown("12", "recomputed")
+    )
     small = TABLE[(TABLE["number"] == 20_000) & (TABLE["index"] != "Flat")].set_index("setting")["recall@10"]
     assert len(rows) == len(small) == 4
     for setting, share in rows:

@@ -16,8 +16,7 @@ from helpers import data, documentation, kept_vectors
 from helpers.exercises import lesson13
 from helpers.intervals import interval
 
-LESSON = books.NOTEBOOKS / "13_retrieve_and_rerank.ipynb"
-SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+LESSON, SOLUTION = books.path("13"), books.path("13", solutions=True)
 TABLE = books.ROOT / "models" / "recipes" / "docs_retrieval.tsv"
 
 
@@ -53,12 +52,6 @@ def recipe():
 @pytest.fixture(scope="module")
 def lines():
     return pd.read_csv(TABLE, sep="\t")
-
-
-def said(tag):
-    cells = [c for c in books.code(books.read(LESSON)) if tag in books.tags(c)]
-    assert cells, f"no cell is tagged {tag}"
-    return "\n".join(books.text(c) for c in cells)
 
 
 # cutting ------------------------------------------------------------------------------------
@@ -136,8 +129,7 @@ def test_a_file_without_vectors_is_refused_in_a_sentence(tmp_path, content):
 
 
 def test_what_the_lesson_embedded_itself_is_what_is_kept():
-    text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
-    assert float(re.search(r"a moment ago: at least (\S+)", text).group(1)) >= 0.999
+    assert float(re.search(r"a moment ago: at least (\S+)", books.shown("13", "kept")).group(1)) >= 0.999
 
 
 # ingest -------------------------------------------------------------------------------------
@@ -247,7 +239,7 @@ def test_every_judged_object_is_one_of_the_corpus():
 
 def test_the_lesson_measured_what_the_table_says(lines):
     mean = lines.groupby("stage")["ndcg"].mean()
-    text = said("stages")
+    text = books.shown("13", "stages")
     for stage in ("BM25", "vectors", "fused by rank", "fused by score"):
         table, mine = re.search(rf"^ *{stage} +(\S+) .* (\S+)$", text, re.M).groups()
         assert float(table) == pytest.approx(mean[stage], abs=6e-4)
@@ -269,7 +261,7 @@ def test_two_stages_are_ahead_of_either_search_and_the_cross_encoder_alone_is_no
     assert low < 0 < high
     order = ["BM25", "vectors", "fused by rank", "fused by score"]
     assert mean[order].is_monotonic_increasing
-    found = re.findall(r"over judged objects alone (\S+)", said("unjudged"))
+    found = re.findall(r"over judged objects alone (\S+)", books.shown("13", "unjudged"))
     assert found == sorted(found)
 
 
@@ -280,7 +272,7 @@ def test_the_live_rerank_is_the_tables(lines):
         kept = lines[lines["stage"] == stage].set_index("question_id")["ndcg"]
         asked = [q for q in ids if q in kept.index]
         sample = asked[:: max(1, len(asked) // 30)][:30]
-        found = float(re.search(rf"{stage}: nDCG@10 (\S+),", said(tag)).group(1))
+        found = float(re.search(rf"{stage}: nDCG@10 (\S+),", books.shown("13", tag)).group(1))
         assert found == pytest.approx(kept[sample].mean(), abs=0.015), stage
 
 
@@ -362,10 +354,9 @@ def test_a_model_that_does_not_answer_is_said_in_a_sentence(space, server, monke
 
 
 def test_nothing_is_sent_as_the_lesson_stands():
-    text = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
-    assert "Off. To turn it on, set COURSE_LLM_URL" in text
-    assert "Off. To turn it on: pip install pymilvus" in text
-    assert "the same prompt: True" in text
+    assert "Off. To turn it on, set COURSE_LLM_URL" in books.shown("13", "language_model")
+    assert "Off. To turn it on: pip install pymilvus" in books.shown("13", "milvus")
+    assert "the same prompt: True" in books.shown("13", "langchain")
 
 
 # beyond one machine -------------------------------------------------------------------------

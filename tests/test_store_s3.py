@@ -15,12 +15,12 @@ import lancedb
 import pyarrow as pa
 import pytest
 import store_writer
-from books import NOTEBOOKS, code, definitions, read
+from books import definitions, path, stretch
 from store_writer import NAME, ROWS, batch
 
 moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
 
-LESSON = NOTEBOOKS / "12_vector_search.ipynb"
+LESSON = path("12")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,6 @@ def test_two_writers_at_once(bucket):
     assert store_writer.differing(lancedb.connect(address).open_table(NAME), wanted) == 0
 
 
-@pytest.mark.skipif(not LESSON.exists(), reason="lesson 12 is not there")
 def test_the_store_cells_of_lesson_12_run_unchanged(bucket, monkeypatch, capsys):
     """From the cell that connects to the killed writer, with nothing but COURSE_STORE set."""
     import faiss
@@ -118,11 +117,8 @@ def test_the_store_cells_of_lesson_12_run_unchanged(bucket, monkeypatch, capsys)
         "vectors": unit[order[500:]],
         "names": np.array(words.index_to_key)[order],
     }
-    sources = [c.source for c in code(read(LESSON))]
-    first = next(i for i, s in enumerate(sources) if "COURSE_STORE" in s)
-    last = next(i for i, s in enumerate(sources) if "child.kill()" in s)
-    for source in sources[first : last + 1]:
-        exec(source, space)
+    for cell in stretch("12", "open_store", "killed"):
+        exec(cell.source, space)
     assert space["address"] == f"{bucket}/lesson12"
     printed = capsys.readouterr().out
     assert "king: seen in lesson 1" in printed and "nearest to the held-out word: True" in printed
@@ -177,11 +173,8 @@ def test_the_store_cells_of_lesson_13_run_unchanged(bucket, monkeypatch, capsys)
         "embed": embed,
         "passages": passages,
     }
-    sources = [c.source for c in code(read(NOTEBOOKS / "13_retrieve_and_rerank.ipynb"))]
-    first = next(i for i, s in enumerate(sources) if "COURSE_STORE" in s)
-    last = next(i for i, s in enumerate(sources) if s.startswith("where = "))
-    for source in sources[first : last + 1]:
-        exec(source, space)
+    for cell in stretch("13", "open_store", "filtered"):
+        exec(cell.source, space)
     assert space["store"].uri.rstrip("/") == f"{bucket}/lesson13"
     printed = capsys.readouterr().out
     assert "first time: 300 passages added" in printed and "again:      0 added" in printed
