@@ -80,11 +80,15 @@ def label_points(
     import numpy as np
     from adjustText import adjust_text
 
-    texts = [ax.text(x, y, w, **text) for (x, y), w in zip(points, labels, strict=True)]
+    middle = {"ha": "center", "va": "center"}  # no side is preferred
+    texts = [ax.text(x, y, w, **middle | text) for (x, y), w in zip(points, labels, strict=True)]
     full = points if avoid is None else np.vstack([points, avoid])
+    forces = {"force_static": (0.8, 1.0), "force_text": (0.6, 0.8), "explode_radius": 80}
     line = {"arrowstyle": "-", "color": GREY, "lw": 0.8}
     # it seldom settles, and left to itself it stops by the clock: no two pictures would be equal
-    adjust_text(texts, x=full[:, 0], y=full[:, 1], ax=ax, expand=(1.15, 1.35), arrowprops=line, iter_lim=500)
+    adjust_text(
+        texts, x=full[:, 0], y=full[:, 1], ax=ax, expand=(1.25, 1.6), arrowprops=line, iter_lim=500, **forces
+    )
 
 
 def heatmap(ax: "Axes", matrix: "np.ndarray", labels: Sequence[str], **options: object) -> None:
