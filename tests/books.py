@@ -76,6 +76,23 @@ def text(cell: nbformat.NotebookNode) -> str:
     return "".join(parts)
 
 
+def judge_exercises(checks, solutions: Path, capsys, *names: str, also: tuple[str, ...] = (), wrong="three"):
+    """Each check says right of the worked answer, "not yet written" of a blank, "not yet" of `wrong`.
+
+    checks: the module of checks; also: what the answers need that is defined beside them.
+    """
+    answers = definitions(solutions, *names, *also)
+    for name in names:
+        for answer, said in (
+            (answers[name], f"Right: {name}"),
+            (lambda *_: ..., f"Not yet written: {name}"),
+            (lambda *_: wrong, f"Not yet: {name}"),
+        ):
+            getattr(checks, name)(answer)
+            printed = capsys.readouterr().out
+            assert printed.startswith(said), printed
+
+
 def definitions(path: Path, *wanted: str, given: dict | None = None) -> dict:
     """Run only the cells of a notebook that define the wanted names; return the namespace.
 

@@ -1,16 +1,12 @@
 """The recipe of the raw BERT: what is masked, what is held out, and the loss against the library's."""
 
-import sys
-
+import bert
 import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from helpers import ROOT, models
-
-sys.path.insert(0, str(ROOT / "models" / "recipes"))
-import bert
+from helpers import models
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,13 @@ import hashlib
 import io
 import os
 import pathlib
-import sys
 import tarfile
 import zipfile
 
+import from_packages
 import pytest
 
 from helpers import ROOT, models
-
-sys.path.insert(0, str(ROOT / "models" / "recipes"))
-import from_packages
 
 PACKAGES = pathlib.Path(os.environ.get("COURSE_PACKAGES") or ROOT / ".scratch" / "packages")
 KEPT = [name for name, entry in models.register().items() if "kept" in entry]

@@ -3,6 +3,7 @@
 import functools
 
 import books
+import dual_encoder
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,13 +157,6 @@ def table():
 
 
 def test_the_table_has_three_seeds_of_every_run(table):
-    import sys
-
-    sys.path.insert(0, str(TABLE.parent))
-    try:
-        import dual_encoder
-    finally:
-        sys.path.pop(0)
     wanted = {
         (run, seed, epochs)
         for run, (_, _, report, _) in dual_encoder.RUNS.items()

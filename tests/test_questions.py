@@ -2,20 +2,16 @@
 
 import doctest
 import re
-import sys
-
-import numpy as np
-import pytest
-import torch
-from test_data import PUBLISHED_INPUTS
-
-from helpers import ROOT, data
-
-sys.path.insert(0, str(ROOT / "models" / "recipes"))
 
 import colbert
 import dpr
+import numpy as np
+import pytest
 import questions
+import torch
+from test_data import PUBLISHED_INPUTS
+
+from helpers import data
 
 
 @pytest.fixture

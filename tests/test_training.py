@@ -1,7 +1,5 @@
 """Training a pair of towers: the measures against scikit-learn and scipy, faults, checkpoints."""
 
-import errno
-import json
 import os
 import signal
 import threading
@@ -10,11 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import rankdata
-from sklearn.metrics import label_ranking_average_precision_score
 from torch.nn.functional import cosine_similarity
 
-from helpers import checkpoints, data, encoders, machine, models, ranking, training
+from helpers import data, encoders, models, ranking, training
 
 SMALL = {"width": 32, "layers": 1, "heads": 2, "out": 16, "dropout": 0.0}
 TINY_BERT = {
@@ -37,44 +33,6 @@ def pair(build=small):
 
 
 PAIRS = data.qa_pairs(part="train")[:16]
-
-
-@pytest.fixture(scope="module")
-def scores():
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(30, 12, generator=generator), torch.randn(50, 12, generator=generator)
-
-
-def test_ranks_are_scipys(scores):
-    questions, passages = scores
-    wanted = [rankdata(-row, method="max")[i] for i, row in enumerate((questions @ passages.T).numpy())]
-    assert ranking.ranks(questions, passages).tolist() == wanted
-
-
-def test_an_encoder_that_gives_every_text_one_vector_is_never_right():
-    same = torch.ones(5, 3)
-    assert ranking.ranks(same, same).tolist() == [5] * 5
-    assert ranking.ranks(same * torch.nan, same).tolist() == [5] * 5
-
-
-def test_measures_are_scikit_learns(scores):
-    questions, passages = scores
-    found = ranking.measures(ranking.ranks(questions, passages))
-    table = (questions @ passages.T).numpy()
-    right = np.eye(*table.shape)
-    assert found["MRR"] == pytest.approx(label_ranking_average_precision_score(right, table))
-    top = (-table).argsort(axis=1)
-    assert found["recall@1"] == np.mean(top[:, 0] == np.arange(30))
-    assert found["recall@10"] == np.mean((top[:, :10] == np.arange(30)[:, None]).any(axis=1))
-
-
-def test_chance_is_what_random_scores_give():
-    torch.manual_seed(0)
-    drawn = ranking.measures(ranking.ranks(torch.randn(4000, 2), torch.randn(4000, 2)))
-    random_order = torch.randint(1, 4001, (200_000,))
-    for name, value in ranking.chance(4000).items():
-        assert ranking.measures(random_order)[name] == pytest.approx(value, rel=0.25, abs=2e-4)
-        assert drawn[name] < 0.01
 
 
 def test_padding_and_order_change_no_vector():
@@ -240,84 +198,6 @@ def test_it_trains_outside_the_main_thread_too():
     assert len(found[0]) == 1
 
 
-# --- checkpoints -------------------------------------------------------------------------------
-
-BUILDERS = {
-    "Encoder": small,
-    "Pretrained": lambda: encoders.Pretrained(frozen=2, config=TINY_BERT),
-    "TopicAndForm": lambda: encoders.TopicAndForm(start=1.0, layer=3, config=TINY_BERT),
-}
-
-
-@pytest.mark.parametrize("kind", BUILDERS)
-def test_a_checkpoint_gives_the_same_vectors(tmp_path, kind):
-    towers = [e.eval() for e in pair(BUILDERS[kind])]
-    checkpoints.save(tmp_path / "pair", *towers, note="mine")
-    again = checkpoints.load(tmp_path / "pair")
-    assert [type(e).__name__ for e in again] == [kind, kind]
-    for one, other in zip(towers, again, strict=True):
-        assert torch.equal(encoders.embed(one, PAIRS["question"]), encoders.embed(other, PAIRS["question"]))
-    assert checkpoints.about(tmp_path / "pair") == {"note": "mine"}
-
-
-def test_a_second_save_replaces_the_first(tmp_path):
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        last = small().eval(), small().eval()
-        checkpoints.save(tmp_path, *last)
-    assert len(list(tmp_path.glob("pair-*.safetensors"))) == 1
-    assert torch.equal(encoders.embed(last[0], ["a"]), encoders.embed(checkpoints.load(tmp_path)[0], ["a"]))
-
-
-def test_no_file_of_a_checkpoint_is_written_over(tmp_path):
-    """A second name for each file of the first save still opens the first pair after the second:
-    had one been written in place, a break in the middle would leave half of each."""
-    first, second = ([e.eval() for e in pair()] for _ in range(2))
-    torch.nn.init.ones_(second[0].project.weight)
-    place, kept = tmp_path / "pair", tmp_path / "kept"
-    checkpoints.save(place, *first, number=1)
-    kept.mkdir()
-    for file in place.iterdir():
-        os.link(file, kept / file.name)
-    checkpoints.save(place, *second, number=2)
-    for folder, encoder, number in ((kept, first[0], 1), (place, second[0], 2)):
-        assert checkpoints.about(folder) == {"number": number}
-        opened = checkpoints.load(folder)[0]
-        assert torch.equal(encoders.embed(opened, ["a"]), encoders.embed(encoder, ["a"]))
-
-
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    first = [e.eval() for e in pair()]
-    checkpoints.save(tmp_path, *first)
-    files = sorted(f.name for f in tmp_path.iterdir())
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="no room on the disk for the pair"):
-        checkpoints.save(tmp_path, small(), small())
-    assert sorted(f.name for f in tmp_path.iterdir()) == files
-    assert torch.equal(encoders.embed(first[0], ["a"]), encoders.embed(checkpoints.load(tmp_path)[0], ["a"]))
-
-
-def test_damaged_and_missing_checkpoints_say_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint in nowhere/"):
-        checkpoints.load(tmp_path / "nowhere")
-    checkpoints.save(tmp_path, *pair())
-    weights = next(tmp_path.glob("pair-*.safetensors"))
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="is not whole"):
-        checkpoints.load(tmp_path)
-    weights.unlink()
-    with pytest.raises(ValueError, match="is missing"):
-        checkpoints.load(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps([1])[:-1])
-    with pytest.raises(ValueError, match="config.json cannot be read"):
-        checkpoints.load(tmp_path)
-
-
 def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(training, "cache", lambda: tmp_path)
@@ -332,30 +212,6 @@ def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, mo
     assert len(calls) == 2
     printed = capsys.readouterr().out
     assert "has not saved its pair yet" in printed and "Training lesson 6's pair again" in printed
-
-
-# --- bfloat16 ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "has, pays",
-    [
-        ({}, False),
-        ({"avx512_bf16": False}, False),
-        ({"bf16": True}, False),
-        ({"avx512_bf16": True}, True),
-        ({"amx_bf16": True}, True),
-    ],
-)
-def test_bfloat16_pays_where_the_processor_has_its_instructions(monkeypatch, has, pays):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert machine.bfloat16_pays() is pays
-    assert not machine.bfloat16_pays("mps"), "another device is not judged by the processor"
-
-
-def test_a_device_that_torch_does_not_know_is_said():
-    with pytest.raises(ValueError, match='torch knows no device \'gpu0\'; say "cpu" or "cuda"'):
-        machine.bfloat16_pays("gpu0")
 
 
 def test_bfloat16_is_seen_by_the_encoders_alone_and_the_loss_stays_near():

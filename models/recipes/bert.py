@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from helpers import machine, models
+from helpers import files, machine, models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 HELD_OUT = 500_000  # pieces
@@ -36,10 +36,10 @@ HELD_OUT = 500_000  # pieces
 
 def sources(folder):
     """The *.txt and *.txt.xz files of a folder, in the order of their names."""
-    files = sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.xz"))
-    if not files:
+    found = sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.xz"))
+    if not found:
         raise FileNotFoundError(f"{folder} holds no *.txt or *.txt.xz file.")
-    return files
+    return found
 
 
 def paragraphs(file):
@@ -67,9 +67,8 @@ def pieces(folder, tokenizer, file, often):
         held_out = len(parts) - np.cumsum([len(parts[i]) for i in order[::-1]]).searchsorted(HELD_OUT) - 1
         train = [i for i in order[:held_out] for _ in range(6 if again[i] else 1)]
         np.random.default_rng(1).shuffle(train)
-        part = file.with_suffix(".part.npy")
-        np.save(part, np.concatenate([parts[i] for i in [*train, *order[held_out:]]]))
-        part.rename(file)
+        with files.put_whole(file) as part:
+            np.save(part, np.concatenate([parts[i] for i in [*train, *order[held_out:]]]))
     return np.load(file, mmap_mode="r")
 
 
@@ -188,11 +187,9 @@ def main():
     def save():
         whole = {k: v.contiguous().cpu() for k, v in model.state_dict().items() if "decoder." not in k}
         whole |= {"step": torch.tensor(step), "spent": torch.tensor(spent)}
-        part = state_file.with_suffix(".part")
-        save_file(whole, part)
-        torch.save(optimizer.state_dict(), args.work / f"{args.start}.adam.part")
-        part.rename(state_file)
-        (args.work / f"{args.start}.adam.part").rename(args.work / f"{args.start}.adam")
+        with files.put_whole(args.work / f"{args.start}.adam") as adam, files.put_whole(state_file) as part:
+            torch.save(optimizer.state_dict(), adam)
+            save_file(whole, part)
         with log.open("a") as out:
             loss = held_out_loss(model, test_ids, tokenizer, args.length, device)
             out.write(f"{step}\t{step * args.batch * args.length}\t{spent:.0f}\t{running:.4f}\t{loss:.4f}\n")

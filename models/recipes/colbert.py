@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from helpers import models
+from helpers import files, models
 
 DIM, QUERY, LONGEST = 128, 32, 96
 SETTINGS = {
@@ -144,7 +144,7 @@ def ranks_of(scores, own):
     return (scores > right).sum(1) + 1
 
 
-def held_out(model, tokenizer, rows, device):
+def score(model, tokenizer, rows, device):
     """(recall@1, MRR, share of questions whose echo beats the answer); no echo in the first two."""
     model.eval()
     asked = [q for q, _ in rows]
@@ -219,13 +219,13 @@ def main():
             "spent": torch.tensor(spent),
             "best": torch.tensor(best),
         }
-        save_file(weights, args.work / "adapter.part")
-        torch.save(optimizer.state_dict(), args.work / "adam")
-        (args.work / "adapter.part").rename(state)
+        with files.put_whole(args.work / "adam") as adam, files.put_whole(state) as part:
+            torch.save(optimizer.state_dict(), adam)
+            save_file(weights, part)
 
     def measure():
         nonlocal best
-        found = {name: held_out(model, tokenizer, part, device) for name, part in dev.items()}
+        found = {name: score(model, tokenizer, part, device) for name, part in dev.items()}
         mean = sum(figures[1] for figures in found.values()) / len(found)  # of the two MRRs
         if mean > best:
             best = mean

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from helpers import data, encoders, machine, models, ranking, training
+from helpers import data, encoders, files, machine, models, ranking, training
 from helpers.intervals import interval
 
 RAW, MINILM = "bert-base-uncased", encoders.MINILM
@@ -125,9 +125,8 @@ def main():
                 continue
             lines = pd.DataFrame(run(name, seed, train, test, untouched)).astype(str)
             done = pd.concat([done, lines])
-            part = args.out.with_suffix(".part")
-            done.to_csv(part, sep="\t", index=False)
-            part.rename(args.out)
+            with files.put_whole(args.out) as part:
+                done.to_csv(part, sep="\t", index=False)
 
 
 if __name__ == "__main__":

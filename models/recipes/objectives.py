@@ -35,7 +35,7 @@ from sentence_transformers.sentence_transformer import losses
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from helpers import cache, data, models
+from helpers import cache, data, files, models
 from helpers.intervals import interval
 
 RAW = "bert-base-uncased"
@@ -312,9 +312,8 @@ def main():
                 continue
             lines = pd.DataFrame(run(name, seed, nli, sts)).astype(str)
             done = pd.concat([done, lines])
-            part = args.out.with_suffix(".part")
-            done.to_csv(part, sep="\t", index=False)
-            part.rename(args.out)
+            with files.put_whole(args.out) as part:
+                done.to_csv(part, sep="\t", index=False)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers import data, models
+from helpers import data, files, models
 
 HERE = pathlib.Path(__file__).parent
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -91,9 +91,8 @@ def vectors(texts, quiet=False):
 def kept(file, texts):
     """`vectors(texts)`, kept in `file`."""
     if not file.exists():
-        part = file.with_suffix(".part.npy")
-        np.save(part, vectors(texts))
-        part.rename(file)
+        with files.put_whole(file) as part:
+            np.save(part, vectors(texts))
     return np.load(file)
 
 
@@ -120,9 +119,8 @@ def near_misses(rows, file, k=12):
     for near in (bm25_near(questions, passages, k + 1), minilm_near(questions, passages, k + 1)):
         found.append([[int(n) for n in line if n != o] for line, o in zip(near, own, strict=True)])
     beside = [[n for n in unique(own[max(0, i - 12) : i + 13]) if n != own[i]] for i in range(len(rows))]
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps([passages, list(zip(*found, beside, strict=True))]), "utf-8")
-    part.rename(file)
+    with files.put_whole(file) as part:
+        part.write_text(json.dumps([passages, list(zip(*found, beside, strict=True))]), "utf-8")
     return json.loads(file.read_text(encoding="utf-8"))
 
 

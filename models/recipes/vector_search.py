@@ -17,16 +17,14 @@ A million of 384 dimensions needs about 4 GB of memory.
 
 import argparse
 import hashlib
-import os
 import pathlib
-import tempfile
 import time
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import cache, documentation, models
+from helpers import cache, documentation, files, models
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 KEYS = ["number", "dimensions", "seed", "index", "setting"]
@@ -55,10 +53,8 @@ def real(number: int) -> np.ndarray:
             for start in range(0, number, 500):
                 rows.append(model.encode(texts[start : start + 500], normalize_embeddings=True))
                 print(f"embedded {start + len(rows[-1]):,} of {number:,} sentences", flush=True)
-            handle, part = tempfile.mkstemp(prefix=".part-", suffix=".npy", dir=place)
-            os.close(handle)
-            np.save(part, np.vstack(rows))
-            os.replace(part, file)
+            with files.put_whole(file) as part:
+                np.save(part, np.vstack(rows))
     return np.load(file)
 
 
