@@ -1,11 +1,14 @@
 """Lesson 5: the losses against torch and sentence-transformers, and what its prose says of them."""
 
+import re
+
 import books
 import pytest
 import torch
 import torch.nn.functional as F
 from originals.test_originals import EYE, SCORES, TABLE
 
+from helpers import ROOT
 from helpers.exercises import lesson05
 
 LESSON, SOLUTIONS = books.path("05"), books.path("05", solutions=True)
@@ -31,6 +34,12 @@ def test_published_losses_to_the_last_digits(lesson):
     ):
         loss = lesson["contrastive_loss"](SCORES + up * EYE - down * (1 - EYE)).item()
         assert abs(loss - wanted) < 1e-7
+
+
+def test_the_losses_in_the_readme_are_those_of_the_lesson():
+    losses = re.findall(r"loss (\S+)", books.shown("05", "better_scores"))
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| 5 | losses {', '.join(losses)} | the same: no model is involved |" in page
 
 
 def test_extra_columns_are_extra_wrong_answers(lesson, cosines):
@@ -86,7 +95,6 @@ def test_the_worked_answers_are_right_and_the_blanks_are_not(capsys):
 def test_what_the_prose_says_of_the_batch_of_eight():
     """Its sentences against the outputs that stand in the notebook."""
     import inspect
-    import re
 
     from sentence_transformers.sentence_transformer.losses import ContrastiveLoss
 
