@@ -11,12 +11,13 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # a clone of one's own reads .gitconfig from now on; a folder without .git, or a machine without git, stays as it is
 SHOW_TEXT = if [ -e .git ]; then git config --local --replace-all include.path ../.gitconfig '^[.][.]/[.]gitconfig$$' || true; fi
+LINT := $(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check --diff .
 # two workers, each on one thread, share two cores better than two threads of one program do
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-NBVAL := $(BIN)/python tests/offline.py $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadscope --no-loadscope-reorder \
-	-p tests.twice --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
+PYTEST := $(SIDE_BY_SIDE) $(BIN)/python tests/offline.py $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
-.PHONY: help setup lab test format lessons diffs stress wheels
+.PHONY: help setup lab test unit format lessons diffs stress wheels
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,11 +35,13 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
 	@$(BIN)/jupyter lab --config=jupyter/jupyter_lab_config.py
 
-test: $(READY)  ## run every test, then every lesson against its saved outputs
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check --diff .
-	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
-	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) --again-within 20 notebooks
+test: $(READY)  ## run every test and every lesson against its saved outputs, or what LESSONS="03 07" needs
+	$(LINT)
+	$(PYTEST) $(NBVAL) --again-within 20 $(if $(LESSONS),--lessons "$(LESSONS)") tests notebooks
+
+unit: $(READY)  ## run every test but the notebooks
+	$(LINT)
+	$(PYTEST) tests
 
 format: $(READY)  ## lay out code and notebooks, mend what the linter can
 	$(BIN)/python -m ruff check --fix .
@@ -52,7 +55,7 @@ diffs:  ## let git diff show notebooks as text, not as JSON (make setup has done
 
 stress: $(READY)  ## the long tests, every cell of every lesson twice, and the benchmarks
 	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks -s
-	$(SIDE_BY_SIDE) COURSE_MODELS=bundled $(NBVAL) notebooks
+	$(PYTEST) $(NBVAL) notebooks
 
 wheels: $(READY)  ## fill wheels/ so that a room without network can install
 	grep -v '^-e' requirements.txt > .venv/downloads.txt

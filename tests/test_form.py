@@ -6,6 +6,8 @@ import re
 import books
 import pytest
 
+from tests import lesson_plugin
+
 PARTS = ["**You will be able to**", "**Time**", "**Before this**", "## What you saw"]
 LESSON_PARTS = ["**Predict first.**", "## Exercises", "## Published figures", "## References"]
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|root|tmp|home|Users|farm)/|[A-Z]:\\\\Users")
@@ -57,6 +59,19 @@ def test_words_of_the_house(path):
     prose = "\n".join(c.source for c in books.read(path).cells if c.cell_type == "markdown")
     for word in ("simply", "obviously", "just run", "color ", "center ", "TODO"):
         assert not re.search(rf"\b{word.strip()}\b", prose, re.I), word
+
+
+@pytest.mark.parametrize("path", books.LESSONS, ids=books.name)
+def test_what_a_run_may_change_is_held_somewhere(path):
+    """Each bound has its cell, and a cell whose output is ignored and prints numbers has a bound."""
+    cells = books.code(books.read(path))
+    bounds = {check["tag"] for check in lesson_plugin.expected(path)}
+    assert bounds <= {tag for cell in cells for tag in books.tags(cell)}
+    for cell in cells:
+        marks = set(books.tags(cell))
+        printed = "".join(o.text for o in cell.outputs if o.output_type == "stream")
+        if marks & {"nbval-ignore-output", "nbval-skip"} and re.search(r"\d", printed):
+            assert marks & (bounds | {"machine"}), f"{path.name}: {cell.source[:80]}"
 
 
 def test_parts_of_a_lesson():

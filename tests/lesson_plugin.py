@@ -1,19 +1,26 @@
-"""A pytest plugin beside nbval, for what nbval does not look at: pytest -p tests.twice --nbval ...
+"""The pytest plugin of the lessons, beside nbval, for what nbval does not look at.
 
 Readers run a cell again, so every cell that took less than --again-within seconds runs twice, and
 must give its saved output both times. The figures that differ between machines (training losses,
 neighbours in a table trained live) stay within tests/expected/NN.toml. After a notebook's last cell
 its kernel must have stayed small enough for thirty of them on a school's server.
+
+--lessons "03 07" keeps to these lessons: their notebooks, tests/test_lessonNN.py and the form of both.
+What fails says how to look at it and how to mend it.
 """
 
 import copy
 import importlib.util
+import os
 import re
+import sys
 import time
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests import books
 
 CUDA = 512 if importlib.util.find_spec("nvidia") else 0  # torch's CUDA build loads its libraries, GPU or not
 LARGEST_KERNEL = 1536 + CUDA  # MiB
@@ -29,11 +36,67 @@ def pytest_addoption(parser):
         metavar="SECONDS",
         help="run a notebook's cell a second time if the first took less than this (default: always)",
     )
+    parser.addoption("--lessons", default="", metavar="'03 07'", help="only what belongs to these lessons")
 
 
-def pytest_collection_modifyitems(items):
+def wanted(config) -> set[str]:
+    """The numbers that --lessons names, {"03", "07"}; empty: everything is wanted."""
+    return {number.zfill(2) for number in config.option.lessons.split()}
+
+
+def lesson_of(path: Path) -> str | None:
+    """The number of the lesson that a notebook or a test file belongs to; None for all others."""
+    found = re.match(r"(?:test_lesson)?(\d\d)", path.name)
+    return found[1] if found else None
+
+
+def pytest_configure(config):
+    there = {lesson_of(path) for path in books.LESSONS}
+    for number in sorted(wanted(config) - there):
+        raise pytest.UsageError(f"no lesson {number}: name lessons by their two digits, --lessons '03 07'")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if wanted(config) and collection_path.is_file() and collection_path.name != "test_form.py":
+        return lesson_of(collection_path) not in wanted(config) or None
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the form of other lessons; the longest notebooks first."""
+    if wanted(config):
+        about = [getattr(item, "callspec", None) and item.callspec.params.get("path") for item in items]
+        items[:] = [i for i, p in zip(items, about, strict=True) if not p or lesson_of(p) in wanted(config)]
     place = {number: at for at, number in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem[:2], len(LONGEST)))  # else the order stays
+    items.sort(key=lambda i: (i.path.suffix != ".ipynb", place.get(lesson_of(i.path), len(LONGEST))))
+
+
+def advice(item, error: BaseException) -> str:
+    """The command that shows or mends a failure, in a notebook or in a test of one; "" for other tests."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    number = lesson_of(params.get("path", item.path))
+    if number is None:
+        return ""
+    accept = f"make lessons LESSONS={number} saves what it shows now, git diff tells what is new"
+    if item.path.suffix != ".ipynb":
+        return f"run lesson {number} again: {accept}\nthis test alone: {os.path.relpath(sys.executable)} -m pytest {item.nodeid}"
+    if isinstance(error, AssertionError):
+        return f"the bounds of what lesson {number} shows are in tests/expected/{number}.toml"
+    if "outputs differ" not in str(error):
+        return f"try the cell in JupyterLab (make lab), then: make test LESSONS={number}"
+    if item.second_run:
+        return (
+            "run a second time, the cell shows something else: it changes what it uses; give it a fresh copy"
+        )
+    return f"outputs differ from the saved ones: {accept}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and (said := advice(item, call.excinfo.value)):
+        report.sections.append(("what to do", said))
+    return report
 
 
 def expected(notebook: Path) -> list[dict]:
@@ -76,11 +139,11 @@ def pytest_runtest_call(item):
     if item.path.suffix != ".ipynb":
         return (yield)
     saved = copy.deepcopy(item.cell.outputs)  # nbval joins the streams of a cell's saved outputs in place
-    began = time.monotonic()
+    began, item.second_run = time.monotonic(), False
     result = yield
     hold_figures(item)
     if time.monotonic() - began < item.config.option.again_within:
-        item.cell.outputs = saved
+        item.cell.outputs, item.second_run = saved, True
         item.runtest()
         hold_figures(item)
     return result

@@ -3,3 +3,4 @@
 import os
 
 os.environ["COURSE_MODELS"] = "bundled"
+pytest_plugins = ["tests.lesson_plugin"]
