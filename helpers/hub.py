@@ -18,6 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers.files import is_full
+
 CONVERT = """
 import sys, torch
 from safetensors.torch import save_file
@@ -219,7 +221,7 @@ def clear_errors(name: str):
             "What has arrived is kept."
         ) from e
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_full(e):
             raise OSError(
                 errno.ENOSPC,
                 f"no room left on the disk while {name} was arriving; make room and run the same "

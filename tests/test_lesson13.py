@@ -2,12 +2,12 @@
 its vectors are MiniLM's, and nothing leaves the machine unless the reader says so."""
 
 import http.server
-import importlib.util
 import json
 import re
 import threading
 
 import books
+import docs_retrieval as recipe
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,14 +39,6 @@ def space():
         "errors",
         "beyond",
     )
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("docs_retrieval", TABLE.with_suffix(".py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +193,7 @@ def test_weighted_is_scikit_learns_minmax(space):
     assert space["rrf"](first[:0], second).index.tolist() == second.index.tolist()
 
 
-def test_the_recipe_fuses_as_the_lesson(space, recipe):
+def test_the_recipe_fuses_as_the_lesson(space):
     first, second = lists()
     pd.testing.assert_frame_equal(space["rrf"](first, second), recipe.rrf(first, second))
     pd.testing.assert_frame_equal(space["weighted"](first, second, 0.3), recipe.weighted(first, second, 0.3))
@@ -276,7 +268,7 @@ def test_the_live_rerank_is_the_tables(lines):
         assert found == pytest.approx(kept[sample].mean(), abs=0.015), stage
 
 
-def test_measure_of_the_recipe_counts_an_object_by_its_first_passage(recipe):
+def test_measure_of_the_recipe_counts_an_object_by_its_first_passage():
     rows = pd.DataFrame({"object": ["b", "a", "b", "c"]}, index=list("wxyz"))
     scores = recipe.measure({"q": rows}, {"q": {"a": 1, "b": 0}})
     assert scores.loc["q", "ndcg"] == pytest.approx(1 / np.log2(3)) and scores.loc["q", "recall"] == 1
