@@ -1,9 +1,10 @@
 # Two commands: `make lab` to read and run the course, `make test` to check every output.
-# PYTHON=python3.12       another Python (3.11, 3.12 or 3.13)
+# PYTHON=python3.12       this Python (3.11, 3.12 or 3.13) and no other; else the first one that fits, or uv's
 # TORCH_INDEX=https://... PyTorch's own index for the CPU build (see the README)
 # WHEELS=DIR              install from a folder filled by `make wheels`, without a network
 
-PYTHON ?= python3
+PYTHON ?=
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check \
@@ -24,8 +25,13 @@ help:  ## this list
 
 setup: $(READY)  ## build the environment in .venv
 $(READY): requirements.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else 'This course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d; run for example: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12' % sys.version_info[:2])"
-	$(PYTHON) -m venv .venv
+	@if [ -z "$(PYTHON)" ] && $(BIN)/python -c "import pip; $(FITS)" 2>/dev/null; then exit 0; fi; \
+	for python in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11); do \
+		if $$python -c "$(FITS)" 2>/dev/null; then set -x; exec $$python -m venv .venv; fi; \
+	done; \
+	if [ -z "$(PYTHON)" ] && command -v uv >/dev/null; then set -x; exec uv venv --python 3.12 --seed --allow-existing .venv; fi; \
+	echo "This course needs Python 3.11, 3.12 or 3.13, and $(if $(PYTHON),$(PYTHON) is none of them,this machine has none of them under its usual name): install one beside the Python you have, or install uv, and run the same command again." >&2; \
+	exit 1
 	$(if $(WHEELS),$(PIP) --upgrade setuptools)
 	$(PIP) $(if $(WHEELS),--no-build-isolation) -r requirements.txt -c constraints.txt
 	@$(BIN)/python -c "import matplotlib.font_manager"
