@@ -30,7 +30,7 @@ def judge(
             print(f"Not yet written: {name} for {case} should give {says(expected)}; it gives {got}.")
             return
         try:
-            right = same(got, expected) if same else got == expected
+            right = bool(same(got, expected) if same else got == expected)
         except Exception as e:  # another type or shape than can be compared
             print(
                 f"Not yet: {name} for {case} gives a {type(got).__name__} that cannot be compared "

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 def fertility(fertility: Callable, tokenizer: "Tokenizer") -> None:
     """fertility(tokenizer, texts) -> pieces per word; the judge is tokenizer.encode_batch."""
-    cases = {
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    letters = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    letters.pre_tokenizer = pre_tokenizers.Split(Regex(r"\S"), "removed", invert=True)
+    texts = {
         "one text of common words": ["we love training deep networks"],
         "one text with a rare word": ["backpropagation works"],
         "two texts of different lengths (divide once, at the end)": [
@@ -21,12 +25,14 @@ def fertility(fertility: Callable, tokenizer: "Tokenizer") -> None:
         ],
         "a text with two spaces between words": ["deep  learning"],
     }
+    cases = {name: (tokenizer, some) for name, some in texts.items()}
+    cases["a tokenizer whose pieces are letters"] = letters, ["deep learning", "works"]
     wanted = {}
-    for name, texts in cases.items():
-        cut = tokenizer.encode_batch(texts, add_special_tokens=False)
-        wanted[name] = sum(len(c.ids) for c in cut) / sum(len(t.split()) for t in texts)
+    for name, (cutter, some) in cases.items():
+        cut = cutter.encode_batch(some, add_special_tokens=False)
+        wanted[name] = sum(len(c.ids) for c in cut) / sum(len(t.split()) for t in some)
     judge(
-        lambda name: fertility(tokenizer, cases[name]),
+        lambda name: fertility(cases[name][0], list(cases[name][1])),
         wanted,
         "fertility",
         same=lambda got, right: isclose(got, right, rel_tol=1e-6),
@@ -39,11 +45,21 @@ def cut_bpe(cut_bpe: Callable, merges: list[tuple[str, str]]) -> None:
     from tokenizers.models import BPE
 
     words = ["the", "learning", "in", "backpropagation", "interesting", "x", "mississippi"]
-    pieces = sorted({c for w in words for c in w} | {c for a, b in merges for c in a + b})
-    pieces += [a + b for a, b in merges]
-    model = BPE({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, list(merges))
-    wanted = {word: [token.value for token in model.tokenize(word)] for word in words}
-    judge(lambda word: _listed(cut_bpe(word, merges)), wanted, "cut_bpe")
+    cases = {word: (word, merges) for word in words}
+    cases["abc, with the merges a + b, b + c"] = "abc", [("a", "b"), ("b", "c")]
+    cases["abc, with the merges b + c, a + b"] = "abc", [("b", "c"), ("a", "b")]
+    cases["aaaaa, with the merge a + a"] = "aaaaa", [("a", "a")]
+
+    def library(word, merges):
+        pieces = [*word, *(letter for a, b in merges for letter in a + b), *(a + b for a, b in merges)]
+        model = BPE({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, list(merges))
+        return [token.value for token in model.tokenize(word)]
+
+    judge(
+        lambda case: _listed(cut_bpe(cases[case][0], list(cases[case][1]))),
+        {case: library(*given) for case, given in cases.items()},
+        "cut_bpe",
+    )
 
 
 def cut_wordpiece(cut_wordpiece: Callable, tokenizer: "Tokenizer") -> None:
@@ -51,30 +67,48 @@ def cut_wordpiece(cut_wordpiece: Callable, tokenizer: "Tokenizer") -> None:
     from tokenizers.models import WordPiece
 
     vocabulary = tokenizer.get_vocab()
-    model = WordPiece(vocabulary, unk_token="[UNK]")
     words = ["playing", "embeddings", "tokenization", "a", "flibbertigibbet", "🐉", "dragon🐉"]
-    wanted = {word: [token.value for token in model.tokenize(word)] for word in words}
-    judge(lambda word: _listed(cut_wordpiece(word, vocabulary)), wanted, "cut_wordpiece")
+    cases = {word: (word, vocabulary) for word in words}
+    few = dict.fromkeys(["[UNK]", "p", "pl", "play", "##ay", "##in", "##g"], 0)
+    cases["playing, from a vocabulary of seven pieces"] = "playing", few
+    cases["ingplay, from the same seven (no word begins with ing)"] = "ingplay", few
+    wanted = {
+        case: [token.value for token in WordPiece(known, unk_token="[UNK]").tokenize(word)]
+        for case, (word, known) in cases.items()
+    }
+    judge(lambda case: _listed(cut_wordpiece(*cases[case])), wanted, "cut_wordpiece")
 
 
 def cut_unigram(cut_unigram: Callable, scores: dict[str, float]) -> None:
     """cut_unigram(word, scores) -> pieces; the judge is tokenizers.models.Unigram."""
     from tokenizers.models import Unigram
 
-    known = [(piece, score) for piece, score in scores.items() if piece != "[UNK]"]
-    model = Unigram([("[UNK]", 0.0), *known], 0)
     words = ["learning", "unlearnable", "a", "tokenization", "backpropagation", "mississippi"]
-    words = [word for word in words if set(word) <= set(scores)]
-    wanted = {word: [token.value for token in model.tokenize(word)] for word in words}
+    cases = {word: (word, scores) for word in words if set(word) <= set(scores)}
+    one, other = {"a": -1.0, "b": -1.0, "ab": -1.5}, {"a": -1.0, "b": -1.0, "ab": -3.0}
+    cases["ab, where a and b cost 1 each and ab 1.5"] = "ab", one
+    cases["ab, where a and b cost 1 each and ab 3"] = "ab", other
+    cases["abc, where a alone is no piece"] = "abc", {"ab": -2.0, "b": -1.0, "c": -1.0, "bc": -1.0}
 
-    def same(got: list[str], right: list[str]) -> bool:
+    def library(word, scores):
+        known = [(piece, score) for piece, score in scores.items() if piece != "[UNK]"]
+        return [token.value for token in Unigram([("[UNK]", 0.0), *known], 0).tokenize(word)]
+
+    def answer(case):
+        got = _listed(cut_unigram(*cases[case]))
+        return got if got is None or got is ... else (case, got)
+
+    def same(got: tuple, right: tuple) -> bool:
         """Equal, or another cut of the same word that is just as probable."""
+        (case, got), (_, right) = got, right
+        word, scores = cases[case]
         if got == right:
             return True
-        known = "".join(got) == "".join(right) and all(piece in scores for piece in got)
+        known = "".join(got) == word and all(piece in scores for piece in got)
         return known and isclose(sum(map(scores.get, got)), sum(map(scores.get, right)))
 
-    judge(lambda word: _listed(cut_unigram(word, scores)), wanted, "cut_unigram", same)
+    wanted = {case: (case, library(*given)) for case, given in cases.items()}
+    judge(answer, wanted, "cut_unigram", same, lambda value: repr(value[1]))
 
 
 def _listed(answer: object) -> object:

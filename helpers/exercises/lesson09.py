@@ -74,22 +74,26 @@ def count_weights(count_weights: Callable) -> None:
     from transformers import BertConfig, BertModel
 
     wanted = {}
-    for layers, width, pieces in [
+    for layers, width, pieces, *more in [
         (0, 4, 10),
         (1, 4, 10),
         (2, 128, 2_000),
         (12, 768, 30_522),
         (24, 1024, 30_522),
+        (2, 128, 2_000, 64, 1),
     ]:
+        positions, segments = more or (512, 2)
         config = BertConfig(
             vocab_size=pieces,
             hidden_size=width,
             num_hidden_layers=layers,
             num_attention_heads=1,
             intermediate_size=4 * width,
+            max_position_embeddings=positions,
+            type_vocab_size=segments,
         )
         with torch.device("meta"):
-            wanted[layers, width, pieces] = sum(p.numel() for p in BertModel(config).parameters())
+            wanted[layers, width, pieces, *more] = sum(p.numel() for p in BertModel(config).parameters())
     judge(
         lambda case: count_weights(*case),
         wanted,

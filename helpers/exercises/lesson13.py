@@ -1,5 +1,6 @@
 """Checks of lesson 13; the judges are scipy and scikit-learn, and for the cutting plain cases."""
 
+import math
 from collections.abc import Callable
 
 from helpers.exercises import judge
@@ -24,6 +25,11 @@ PACKS = {
     "every sentence as long as the size": (["One two.", "Three four."], 2, ["One two.", "Three four."]),
     "one sentence": (["One two three."], 10, ["One two three."]),
     "no sentence": ([], 10, []),
+    "two sentences in every piece": (
+        ["One two.", "Three four.", "Five six.", "Seven eight."],
+        4,
+        ["One two. Three four.", "Five six. Seven eight."],
+    ),
 }
 
 
@@ -98,7 +104,11 @@ def cheapest(cheapest: Callable) -> None:
     def answer(case):
         inside, outside, cost = cases[case]
         got = cheapest(inside.copy(), outside.copy(), cost)
-        return got if got is None or got is ... else (case, float(got))
+        if got is None or got is ...:
+            return got
+        if math.isnan(got):
+            raise ValueError("a threshold that is no number (nan) refuses nothing and answers nothing")
+        return case, float(got)
 
     def same(got, expected):
         return price(*got) <= price(*expected) + 1e-9
