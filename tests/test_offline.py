@@ -242,3 +242,19 @@ def test_where_the_kernel_takes_the_questions_they_are_answered():
 def test_a_program_that_was_killed_says_so():
     done = run("watched", [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
     assert done.returncode == 128 + 9
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not on this machine")
+def test_make_runs_every_test_and_every_lesson_in_one_of_the_blocks():
+    """What make would run (-n), the long tests and benchmarks left out."""
+    targets = ["test", "unit", "lessons", "stress"]
+    said = subprocess.run(
+        ["make", "-n", *targets], capture_output=True, text=True, cwd=books.ROOT, check=True
+    )
+    lines = [line for line in said.stdout.splitlines() if "-m pytest" in line or "tests/execute.py" in line]
+    running = [line for line in lines if "tests/benchmarks" not in line]
+    assert len(running) == len(targets)
+    for line in running:
+        words = line.split()
+        place = next(i for i, word in enumerate(words) if "=" not in word)  # after NAME=VALUE ...
+        assert words[place + 1] == "tests/offline.py" and words[place + 2] == words[place], line
