@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from originals.test_originals import EYE, SCORES, TABLE
 
-from helpers import ROOT
 from helpers.exercises import lesson05
 
 LESSON, SOLUTIONS = books.path("05"), books.path("05", solutions=True)
@@ -34,12 +33,6 @@ def test_published_losses_to_the_last_digits(lesson):
     ):
         loss = lesson["contrastive_loss"](SCORES + up * EYE - down * (1 - EYE)).item()
         assert abs(loss - wanted) < 1e-7
-
-
-def test_the_losses_in_the_readme_are_those_of_the_lesson():
-    losses = re.findall(r"loss (\S+)", books.shown("05", "better_scores"))
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"| 5 | losses {', '.join(losses)} | the same: no model is involved |" in page
 
 
 def test_extra_columns_are_extra_wrong_answers(lesson, cosines):
