@@ -1,9 +1,11 @@
 """Lesson 3's own definitions against the libraries'; its checks and errors."""
 
 import math
+import re
 
 import books
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -11,6 +13,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 from helpers import models
 from helpers.exercises import lesson03
+from helpers.intervals import interval
 
 LESSON = books.NOTEBOOKS / "03_cross_encoder_scoring.ipynb"
 SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
@@ -19,7 +22,7 @@ SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
 @pytest.fixture(scope="module")
 def opened():
     """The cross-encoder, MiniLM, and what the lesson's definitions stand on."""
-    folder = models.path("cross-encoder/ms-marco-MiniLM-L-6-v2", quiet=True)
+    folder = models.path("cross-encoder/ms-marco-MiniLM-L-12-v2", quiet=True)
     minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
     minilm = SentenceTransformer(str(minilm), device="cpu")
     return {
@@ -114,9 +117,117 @@ def test_the_worked_answers_are_right_and_the_blanks_are_not(opened, capsys):
     assert "n=100, pair=0.25" in capsys.readouterr().out
 
 
-def test_the_stand_in_knows_which_capital_is_meant(opened):
-    """The published input, which no recipe trained on; Paris above 0.9, the others below 0.3."""
-    cities = [("Paris", "France"), ("Berlin", "Germany"), ("Madrid", "Spain")]
-    passages = [f"{city} is the capital of {country}." for city, country in cities]
-    scores = opened["cross"].predict([("Where is the capital of France?", p) for p in passages])
-    assert scores[0] >= 0.9 and scores[1:].max() <= 0.3
+def test_break_even_refuses_the_usual_wrong_answers(capsys):
+    def saved(n, pair, ask, product):
+        return n * pair - (ask + n * product)
+
+    wrong = {
+        "ceil": lambda n, p, e, a, d: (
+            "never" if saved(n, p, a, d) <= 0 else max(1, math.ceil(n * e / saved(n, p, a, d)))
+        ),
+        "round": lambda n, p, e, a, d: (
+            "never" if saved(n, p, a, d) <= 0 else max(1, round(n * e / saved(n, p, a, d)))
+        ),
+        "no never": lambda n, p, e, a, d: max(1, math.floor(n * e / max(saved(n, p, a, d), 1e-9)) + 1),
+        "question forgotten": lambda n, p, e, a, d: math.floor(e / p) + 1,
+        "nan": lambda *_: math.nan,
+        "none": lambda *_: None,
+    }
+    for name, answer in wrong.items():
+        lesson03.break_even(answer)
+        assert capsys.readouterr().out.startswith("Not yet"), name
+
+
+def test_rerank_refuses_the_usual_wrong_answers(opened, capsys):
+    cross, vectors = opened["cross"], opened["vectors"]
+
+    def near(question, passages):
+        return np.argsort(-(vectors(passages) @ vectors([question])[0]))
+
+    def scores(question, passages):
+        return cross.predict([(question, p) for p in passages], activation_fn=torch.nn.Identity())
+
+    wrong = {
+        "no reranking": lambda q, p, k: list(near(q, p)),
+        "all reranked": lambda q, p, k: list(np.argsort(-scores(q, p))),
+        "the tail lost": lambda q, p, k: list(near(q, p))[:k],
+        "worst first": lambda q, p, k: list(near(q, p))[::-1],
+        "the first k as they come": lambda q, p, k: [*np.argsort(-scores(q, p[:k])), *range(k, len(p))],
+        "none": lambda q, p, k: None,
+    }
+    for name, answer in wrong.items():
+        lesson03.rerank(answer, cross, opened["minilm"])
+        assert capsys.readouterr().out.startswith("Not yet"), name
+
+
+# what the sentences say ---------------------------------------------------------------------
+
+PROSE = " ".join(
+    " ".join(cell.source.split()) for cell in books.read(LESSON).cells if cell.cell_type == "markdown"
+)
+TABLE = pd.read_csv(books.ROOT / "models" / "recipes" / "reranking.tsv", sep="\t")
+
+
+def test_paris_and_the_others():
+    assert re.findall(r"(0\.\d{4})  ", books.shown("03", "three")) == ["0.9998", "0.0553", "0.0918"]
+    cosines = re.findall(r"cosine (\S+)", books.shown("03", "cosines"))
+    assert cosines == ["0.84", "0.40", "0.41"] and "wrong capital is 0.40, half that" in PROSE
+    assert "its score is below 0.1, a tenth" in PROSE and "0.09 and 0.06" in PROSE
+
+
+def test_the_sink():
+    found = re.findall(r"(\d\.\d{3})  (\w+)", books.shown("03", "sink"))
+    assert found[:2] == [("0.997", "Vinegar"), ("0.892", "The")]
+    assert "comes first with 0.997" in PROSE and "with 0.892 not far behind" in PROSE
+
+
+def test_what_reranking_is_worth():
+    """Each figure in the prose is the table's, and four intervals of five lie above 0."""
+    said = {
+        "BM25": "from 0.684 to 0.835 (+0.151, interval 0.097 to 0.206)",
+        "TF-IDF": "from 0.734 to 0.860",
+        "mean GloVe": "from 0.386 to 0.613",
+        "MiniLM, echoes among the passages": "from 0.460 to 0.657",
+    }
+    for stage, part in TABLE.groupby("first stage"):
+        low, high = interval(part["after"] - part["before"])
+        before, after = part["before"].mean(), part["after"].mean()
+        if stage == "MiniLM":
+            assert low < 0 < high
+            assert f"{before:.3f} on these questions" in PROSE
+            assert f"(+{after - before:.3f}, interval −{-low:.3f} to {high:.3f})" in PROSE
+            assert round((part["before"] == 1).mean(), 1) == 0.9 and "first nine times in ten" in PROSE
+            continue
+        assert low > 0
+        assert said[stage].startswith(f"from {before:.3f} to {after:.3f}") and said[stage] in PROSE
+        if stage == "BM25":
+            assert f"(+{after - before:.3f}, interval {low:.3f} to {high:.3f})" in said[stage]
+        if "echoes" not in stage:
+            assert (part["before"] > 0).mean() - after < 0.02
+    assert "Reranking lifts {helped} of 5" in books.cell("03", "picture").source
+
+
+def test_the_live_questions_are_rows_of_the_table():
+    part = TABLE[TABLE["first stage"] == "BM25"].iloc[:20]
+    live = re.search(r"MRR (\S+), reranked (\S+)", books.shown("03", "live"))
+    assert float(live[1]) == pytest.approx(part["before"].mean(), abs=6e-4)
+    assert float(live[2]) == pytest.approx(part["after"].mean(), abs=6e-4)
+
+
+def test_what_it_cannot_do():
+    table = re.findall(
+        r"(?m)^(.+?) {2,}(near miss|answer|echo|elsewhere|same subject) +(\S+) +(\d+) ",
+        books.shown("03", "egg"),
+    )
+    place = {label.strip(): (int(at), float(score), kind) for label, kind, score, at in table}
+    assert [place[label][0] for label in ("laying", "keeping", "boiling", "first egg")] == [1, 2, 3, 4]
+    assert all(place[label][1] >= 0.99 for label in ("laying", "keeping", "boiling", "first egg"))
+    answers = sorted((at, score) for at, score, kind in place.values() if kind == "answer")
+    assert answers == [(7, 0.80), (13, 0.01), (16, 0.00)] and "is seventh with 0.80" in PROSE
+    assert place["plan"][1] == 0.96 and place["the question"][1] == 0.93
+    assert "has 0.96" in PROSE and "The echo has 0.93" in PROSE and "have 0.01 and 0.00" in PROSE
+
+
+def test_relevant_is_not_true():
+    scores = re.findall(r"(?m)^(\d\.\d{3})  ", books.shown("03", "truth"))
+    assert scores == ["1.000"] * 5 + ["0.998"] * 2 and "Right and wrong get 1.000 alike" in PROSE
