@@ -28,7 +28,9 @@ def first(scores: np.ndarray, k: int = K) -> np.ndarray:
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-def first_stages(asked: Sequence[str], answers: Sequence[str], echoes: Sequence[str]) -> dict[str, np.ndarray]:
+def first_stages(
+    asked: Sequence[str], answers: Sequence[str], echoes: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Name -> (questions, 10) numbers of passages; from len(answers) on they are echoes."""
     import bm25s
     from sentence_transformers import SentenceTransformer
@@ -84,7 +86,9 @@ def main() -> None:
     scores = {}
     if options.scores.exists():
         with np.load(options.scores) as kept:
-            scores = {tuple(pair): float(s) for pair, s in zip(kept["pairs"].tolist(), kept["scores"], strict=True)}
+            scores = {
+                tuple(pair): float(s) for pair, s in zip(kept["pairs"].tolist(), kept["scores"], strict=True)
+            }
     wanted = sorted({(i, int(j)) for rows in lists.values() for i, row in enumerate(rows) for j in row})
     missing = [pair for pair in wanted if pair not in scores]
     cross = CrossEncoder(str(models.path(CROSS_ENCODER)), activation_fn=torch.nn.Identity(), device="cpu")
