@@ -14,12 +14,19 @@ small stand-in for it. Nothing is downloaded unless you ask, here or on the comm
 
 COURSE_MODELS=bundled|original|auto (default auto) decides which of them a lesson gets;
 COURSE_MODELS_DIR is where originals lie (default models/).
+
+The folders that `path` gives out open without a network, and nothing here keeps a line of your own,
+such as from_pretrained("their/model"), from asking the hub. Two things are made quieter: progress
+bars are off (HF_HUB_DISABLE_PROGRESS_BARS=0, set before the first import, keeps them), and
+transformers' report on weights left over or missing is not shown for the course's own folders.
 """
 
 import argparse
 import functools
 import importlib.util
+import logging
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -34,19 +41,24 @@ if TYPE_CHECKING:
 BUNDLED = ROOT / "models" / "bundled"
 HEAD = "# Written by helpers.models: what was downloaded, to be the same next time.\n\n"
 
-# A reader's notebook never asks the network for a model by itself: see `download`.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
-if "huggingface_hub.constants" in sys.modules:
-    sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True
 # A model of this size loads in a moment; its progress bar would be all that a cell shows.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-# Opening BertModel from a checkpoint that also holds a masked-word head lists that head as
-# "unexpected"; it is what the lessons mean to do.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 if "transformers.utils.logging" in sys.modules:
     sys.modules["transformers.utils.logging"].disable_progress_bar()
-    sys.modules["transformers.utils.logging"].set_verbosity_error()
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    """False for the report of transformers on a folder that `path` gave out.
+
+    Opening BertModel from a checkpoint that also holds a masked-word head lists that head as
+    "unexpected"; it is what the lessons mean to do. Reports on other models are shown.
+    """
+    found = re.search(r"LOAD REPORT\S* from: (.+)\n", record.getMessage())
+    return found is None or found[1] not in _GIVEN
+
+
+_GIVEN: set[str] = set()
+logging.getLogger("transformers.modeling_utils").addFilter(_not_ours)
 
 
 @functools.cache
@@ -65,39 +77,33 @@ def path(name: str, quiet: bool = False) -> Path:
     file that is not what it should be, OSError where there is no room to unpack what is shipped
     (its first use writes 100 to 140 MB to the cache).
     """
+    folder, line = _find(name)
+    _GIVEN.add(str(folder))
+    if not quiet:
+        print(f"{name}{line}")
+    return folder
+
+
+def _find(name: str) -> tuple[Path, str]:
+    """The folder that `path` returns, and what it says of it behind the name."""
     entry, mode = _entry(name), _mode()
+    get_it = f"({_size(entry)}): python -m helpers.models download {name}"
     if mode != "bundled" and (folder := _original(name, entry)):
-        _say(quiet, f"{name}: the original.")
-        return folder
+        return folder, ": the original."
     if "package" in entry:  # the original's own files, carried by a package on PyPI
-        folder = _packaged(name, entry)
-        _say(quiet, f"{name}: the original.")
-        return folder
+        return _packaged(name, entry), ": the original."
     if "kept" in entry:  # the original, in the course's own compact files
-        folder = _kept(name, entry)
-        _say(quiet, f"{name}: the original, {entry['kept']}.")
-        return folder
+        _checked(BUNDLED / name, tuple(entry["bundled"].items()))
+        return _unpacked(name, entry), f": the original, {entry['kept']}."
     if "instead" in entry and mode != "original":
-        other = entry["instead"]
-        folder = path(other, quiet=True)
-        _say(
-            quiet,
-            f"{name} is not on this machine; in its place {other}: the original, "
-            f"{_entry(other)['kept']}. For {name} ({_size(entry)}): "
-            f"python -m helpers.models download {name}",
-        )
-        return folder
+        folder, line = _find(entry["instead"])
+        return folder, f" is not on this machine; in its place {entry['instead']}{line} For {name} {get_it}"
     if mode == "original" or not _has_stand_in(name, entry):
         raise FileNotFoundError(
             f"{name} is not on this machine. To get it ({_size(entry)}), run:  "
             f"python -m helpers.models download {name}"
         )
-    _say(
-        quiet,
-        f"{name}: the course's stand-in, {entry['stand_in']}. "
-        f"Original ({_size(entry)}): python -m helpers.models download {name}",
-    )
-    return _unpacked(name, entry)
+    return _unpacked(name, entry), f": the course's stand-in, {entry['stand_in']}. Original {get_it}"
 
 
 def word_vectors(name: str, limit: int | None = None, quiet: bool = False) -> "KeyedVectors":
@@ -275,12 +281,6 @@ def _packaged(name: str, entry: dict) -> Path:
     return _package_folder(entry["package"], file, entry["sha256"][file])
 
 
-def _kept(name: str, entry: dict) -> Path:
-    """The folder of an original that the course ships, its files checked against the register."""
-    _checked(BUNDLED / name, tuple(entry["bundled"].items()))
-    return _unpacked(name, entry)
-
-
 @functools.cache
 def _checked(folder: Path, files: tuple[tuple[str, str], ...]) -> None:
     for file, sha256 in files:
@@ -296,8 +296,8 @@ def _unpacked(name: str, entry: dict) -> Path:
     """What is shipped under this name as a folder that `from_pretrained` opens."""
     if "made_by" not in entry:
         return BUNDLED / name
-    minilm = "sentence-transformers/all-MiniLM-L6-v2"
-    return stand_ins.whole(name, entry["made_by"], BUNDLED / name, _packaged(minilm, register()[minilm]))
+    minilm = path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
+    return stand_ins.whole(name, entry["made_by"], BUNDLED / name, minilm)
 
 
 def _size(entry: dict) -> str:

@@ -47,6 +47,8 @@ class Hub:
         path = unquote(urlsplit(request.path).path)
         self.asked.append((request.command, path, request.headers.get("Range")))
         for repo in self.repos:
+            if path.startswith(f"/api/models/{repo}/tree/"):  # its folders: none
+                return self.send(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
             if path.startswith((f"/api/models/{repo}", f"/api/datasets/{repo}")):
                 commit = path.split("/revision/")[1] if "/revision/" in path else self.newest
                 if (files := self.at(commit).get(repo)) is None:
@@ -55,7 +57,10 @@ class Hub:
             if f"/{repo}/resolve/" in path:
                 commit, name = path.split("/resolve/")[1].split("/", 1)
                 if name in (files := self.at(commit).get(repo, {})):
-                    return self.send_file(request, name, files[name])
+                    at = self.newest if commit == "main" else commit
+                    return self.send_file(request, name, files[name], at)
+                if files:
+                    return self.send(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
         self.send(request, 404, b'{"error": "not found"}', {"X-Error-Code": "RepoNotFound"})
 
     def at(self, commit):
@@ -76,7 +81,7 @@ class Hub:
             siblings.append(sibling)
         return {"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": []}
 
-    def send_file(self, request, name, content):
+    def send_file(self, request, name, content, commit):
         fault = self.faults.get(name)
         if fault and not str(fault).startswith("always"):
             del self.faults[name]
@@ -88,7 +93,8 @@ class Hub:
         start, status = 0, 200
         if asked := request.headers.get("Range"):
             start, status = int(asked.removeprefix("bytes=").split("-")[0]), 206
-        body, extra = content[start:], {"Accept-Ranges": "bytes"}
+        body, extra = content[start:], {"Accept-Ranges": "bytes", "X-Repo-Commit": commit}
+        extra["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
         if status == 206:
             extra["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         if fault == "corrupt":
