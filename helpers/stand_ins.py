@@ -8,6 +8,7 @@ moment.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 from helpers import cache, files
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch import Tensor
+    from transformers import BertModel, PreTrainedModel
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
@@ -94,6 +96,7 @@ def dpr(tower: str) -> Callable[[Path, Path, Path], None]:
         from transformers import BertModel, DPRConfig, DPRContextEncoder, DPRQuestionEncoder
 
         bert = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
+        equal_lengths(bert, json.loads((shipped / "vectors.json").read_text("utf-8"))["length"])
         bert = merged(bert, shipped)
         sizes = (
             "hidden_size",
@@ -113,11 +116,33 @@ def dpr(tower: str) -> Callable[[Path, Path, Path], None]:
     return make
 
 
+def unread(bert: "BertModel") -> "Tensor":
+    """The dimensions that the last layer norm multiplies by 0: MiniLM has three, in which it keeps
+    large numbers that nothing reads."""
+    return (bert.encoder.layer[-1].output.LayerNorm.weight.abs() < 1e-6).nonzero().flatten()
+
+
+def equal_lengths(bert: "BertModel", length: float) -> None:
+    """Give every vector of the last layer this length: its layer norm gets one gain, and no bias.
+
+    A layer norm divides by the spread of the numbers, so a vector of n numbers leaves it with the
+    length sqrt(n) times the gain; dot product and cosine then rank alike. What is `unread` would
+    now be read, and would be most of every vector, so the last layer is made to keep nothing there.
+    """
+    import torch
+
+    layer, silent = bert.encoder.layer[-1], unread(bert)
+    norms = layer.attention.output.LayerNorm, layer.output.LayerNorm
+    with torch.no_grad():
+        for weight in (norms[0].weight, norms[0].bias, layer.output.dense.weight, layer.output.dense.bias):
+            weight[silent] = 0
+        norms[1].weight.fill_(length / norms[1].weight.numel() ** 0.5)
+        norms[1].bias.zero_()
+
+
 def colbert(shipped: Path, minilm: Path, out: Path) -> None:
     """A checkpoint as ColBERT's own code writes it: the encoder under `bert.`, the projection as
     `linear.weight` (128, width), HF_ColBERT in config.json, settings in artifact.metadata."""
-    import json
-
     from safetensors.torch import load_file, save_file
     from transformers import BertModel
 

@@ -65,26 +65,33 @@ def test_the_loss_of_dpr_is_cross_entropy_and_spares_right_answers():
     q, a, h = (torch.nn.functional.normalize(torch.randn(3, 8), dim=1) for _ in range(3))
     same = torch.zeros(3, 6, dtype=torch.bool)
     same[1, 3] = True  # the first near miss is the second question's own answer
-    found = dpr.loss_of(q, a, h, torch.eye(3, 6), same, 20.0)
-    scores = 20 * q @ torch.cat([a, h]).T
+    found = dpr.loss_of(q, a, h, torch.eye(3, 6), same)
+    scores = q @ torch.cat([a, h]).T
     scores[1, 3] = -1e4
     wanted = torch.nn.functional.cross_entropy(scores, torch.arange(3))
     assert torch.allclose(found, wanted)
 
 
 def test_echoes_and_bare_words_are_drawn_to_their_places_from_above_and_from_below():
-    q = torch.eye(2, 3)
     wanted = torch.tensor([[0.35, 0.0, 0.3, 0.0], [0.0, 0.35, 0.0, 0.2]])
-    there = torch.cat([wanted.T, torch.zeros(4, 1)], 1)  # four passages with just these cosines
-    assert dpr.displaced(q, there, wanted) == 0
+    assert dpr.displaced(wanted, wanted) == 0
     for passage, moved in [(0, 0.7), (0, -0.7), (2, 0.7), (2, -0.7)]:
-        off = there.clone()
-        off[passage, 0] += moved
+        off = wanted.clone()
+        off[0, passage] += moved
         # the own echo (or the own answer's words) counts in its mean of 2 and in that of all 8
-        assert dpr.displaced(q, off, wanted).item() == pytest.approx(0.49 / 2 + 0.49 / 8)
-    off = there.clone()
-    off[1, 0] += 0.7  # the echo of another question counts in that of all alone
-    assert dpr.displaced(q, off, wanted).item() == pytest.approx(0.49 / 8)
+        assert dpr.displaced(off, wanted).item() == pytest.approx(0.49 / 2 + 0.49 / 8)
+    off = wanted.clone()
+    off[0, 1] += 0.7  # the echo of another question counts in that of all alone
+    assert dpr.displaced(off, wanted).item() == pytest.approx(0.49 / 8)
+
+
+def test_an_echo_and_bare_words_are_to_have_a_part_of_minilms_cosine():
+    torch.manual_seed(0)
+    q, words = (torch.nn.functional.normalize(torch.randn(3, 8), dim=1) for _ in range(2))
+    found = dpr.places(q, words, 0.4, 0.5)
+    assert torch.allclose(found.diagonal(), torch.full((3,), 0.4))
+    assert found[0, 1].item() == pytest.approx(0.4 * (q[0] @ q[1]).item())
+    assert found[1, 5].item() == pytest.approx(0.5 * (q[1] @ words[2]).item())
 
 
 def test_bare_words_are_neighbours_and_no_function_words_lead():

@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from helpers import ROOT, models, stand_ins
+from helpers import ROOT, data, models, stand_ins
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 BERT = "bert-base-uncased"
@@ -185,7 +185,9 @@ def test_a_dpr_tower_is_the_adapter_merged(empty_cache, tmp_path, tower):
 
     minilm = models.path(MINILM, quiet=True)
     base = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
+    stand_ins.equal_lengths(base, 3.0)
     wanted = low_rank(base, tmp_path / "a")
+    (tmp_path / "a" / "vectors.json").write_text('{"length": 3.0}')
     made = stand_ins.whole(f"f/{tower}", f"dpr-{tower}", tmp_path / "a", minilm)
     kind = DPRQuestionEncoder if tower == "question" else DPRContextEncoder
     opened = kind.from_pretrained(made).eval()
@@ -193,6 +195,71 @@ def test_a_dpr_tower_is_the_adapter_merged(empty_cache, tmp_path, tower):
     with torch.no_grad():
         cls = wanted(**batch).last_hidden_state[:, 0]
         assert torch.allclose(opened(**batch).pooler_output, cls, atol=1e-5)
+    assert cls.norm(dim=1).tolist() == pytest.approx([3, 3], rel=1e-5)
+
+
+def test_equal_lengths_keep_the_direction_of_what_minilm_reads():
+    from transformers import AutoTokenizer, BertModel
+
+    minilm = models.path(MINILM, quiet=True)
+    batch = AutoTokenizer.from_pretrained(minilm)(["one two", "three"], padding=True, return_tensors="pt")
+    bert = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32").eval()
+    unread = stand_ins.unread(bert)
+    assert unread.tolist() == [127, 223, 319]
+    with torch.no_grad():
+        before = bert(**batch).last_hidden_state
+        stand_ins.equal_lengths(bert, 5.0)
+        after = bert(**batch).last_hidden_state
+    cosines = torch.cosine_similarity(before, after, dim=-1)[batch["attention_mask"] == 1]
+    assert cosines.min() > 0.8  # the gains of the other dimensions differ by an eighth, no more
+    assert after[..., unread].abs().max() < 0.05 * after.abs().max()  # the mean, which is taken off
+    assert torch.allclose(after.norm(dim=-1), torch.tensor(5.0), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def dpr_vectors():
+    """Held-out questions, their answers and their echoes, as the shipped towers give them."""
+    from transformers import AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
+
+    rows = data.qa_pairs(part="test")
+    found = []
+    for tower, kind, texts in [
+        ("question", DPRQuestionEncoder, rows["question"]),
+        ("ctx", DPRContextEncoder, rows["answer"]),
+        ("ctx", DPRContextEncoder, rows["question"]),
+    ]:
+        folder = models.path(f"facebook/dpr-{tower}_encoder-multiset-base", quiet=True)
+        batch = AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
+        with torch.no_grad():
+            found.append(kind.from_pretrained(folder).eval()(**batch).pooler_output)
+    return found
+
+
+def test_every_vector_of_dpr_has_the_same_length(dpr_vectors):
+    lengths = torch.cat(dpr_vectors).norm(dim=1)
+    assert len(lengths) == 900 and lengths.max() / lengths.min() < 1 + 1e-4
+
+
+def test_dpr_ranks_alike_by_dot_product_and_by_cosine(dpr_vectors):
+    questions, answers, echoes = dpr_vectors
+    passages = torch.cat([answers, echoes])
+    dots = questions @ passages.T
+    cosines = torch.nn.functional.normalize(questions) @ torch.nn.functional.normalize(passages).T
+    own = torch.arange(len(questions))
+    ranks = [(scores > scores[own, own][:, None]).sum(1) for scores in (dots, cosines)]
+    assert (ranks[0] == ranks[1]).float().mean() > 0.99  # two that are equal to 1e-6 may change places
+    assert (dots[:, 300:].diagonal() > dots[own, own]).float().mean() < 0.05
+
+
+def test_the_shipped_towers_of_dpr_are_small():
+    for tower in ("question", "ctx"):
+        files = list((models.BUNDLED / f"facebook/dpr-{tower}_encoder-multiset-base").iterdir())
+        assert {f.name for f in files} == {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "vectors.json",
+        }
+        assert sum(f.stat().st_size for f in files) < 4e6
 
 
 def test_colbert_is_the_adapter_merged_and_opens_as_its_authors_save_it(empty_cache, tmp_path):

@@ -3,17 +3,22 @@
     python models/recipes/dpr.py --pairs FILE --work DIR --out DIR
 
 After Karpukhin and colleagues, "Dense Passage Retrieval" (2020): the [CLS] vectors of two BERTs,
-in-batch negatives and hard negatives. The score is the cosine times 20. A batch is made of groups
-of neighbouring rows, so that it holds several sentences of one article, and of near misses by BM25
-and MiniLM; a part of the target is MiniLM's own opinion of them, so that what it knows of the world
-outside these questions is not unlearnt. In one thing it goes further: passages that are no
-sentences have a place of their own. A question of the batch gets, as a passage, a third of the
-cosine that MiniLM gives it, so that a question does not retrieve its own echo; a few bare words out
-of an answer get seven tenths of it. Runs on a CPU or a GPU as found; stop it with the keyboard and
-start it again, and it goes on after the last saved step.
+in-batch negatives and hard negatives, and the dot product as the score. The last layer norm of
+both towers has one gain for all dimensions and no bias, so that every vector has the same length
+and the dot product is 20 times the cosine. A batch is made of groups of neighbouring rows, so that
+it holds several sentences of one article, and of near misses by BM25 and MiniLM. What MiniLM knows
+of the world outside these questions is kept in two ways: a part of the target is its own opinion
+of the passages, and the vectors of whole sentences are drawn to its vectors, less and less.
+
+In one thing it goes further: passages that are no sentences have a place of their own. A question
+of the batch gets, as a passage, a part of the cosine that MiniLM gives it, and always less than the
+answer has, so that a question does not retrieve its own echo; a few bare words out of an answer get
+another part. Runs on a CPU or a GPU as found; stop it with the keyboard and start it again, and it
+goes on after the last saved step.
 """
 
 import argparse
+import json
 import pathlib
 import time
 
@@ -22,14 +27,16 @@ import questions
 import torch
 from bert import cast
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from questions import FUNCTION_WORDS, MINILM, export
+from questions import FUNCTION_WORDS, MINILM, as_typed, export
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer, BertModel
 
-from helpers import models
+from helpers import models, stand_ins
 
 TOWERS = ("question", "ctx")
+SCALE = 20  # the dot product of two vectors is 20 times their cosine
+LENGTH = SCALE**0.5
 
 
 def build(rank):
@@ -42,22 +49,31 @@ def build(rank):
     return get_peft_model(base, config)
 
 
-def encode(model, tokenizer, texts, device):
-    """Unit [CLS] vectors: (n, 384)."""
-    batch = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt").to(device)
-    return torch.nn.functional.normalize(model(**batch).last_hidden_state[:, 0].float(), dim=1)
+def new_tower(rank, start=None):
+    """`build`, with vectors of one length; `start`: the folder of an adapter to go on from."""
+    model = build(rank)
+    base = model.get_base_model()
+    unread = stand_ins.unread(base)
+    stand_ins.equal_lengths(base, LENGTH)
+    if start:
+        set_peft_model_state_dict(model, load_file(start / "adapter_model.safetensors"))
+        with torch.no_grad():  # an adapter made without `equal_lengths` may write there
+            base.encoder.layer[-1].output.dense.lora_B["default"].weight[unread] = 0
+    return model
+
+
+def encode(model, tokenizer, texts, device, size=48):
+    """[CLS] vectors: (n, 384). Texts of like length go through the model together."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    found = []
+    for k in range(0, len(order), size):
+        part = [texts[i] for i in order[k : k + size]]
+        batch = tokenizer(part, padding=True, truncation=True, max_length=96, return_tensors="pt")
+        found.append(model(**batch.to(device)).last_hidden_state[:, 0].float())
+    return torch.cat(found)[torch.tensor(order).argsort().to(device)]
 
 
 @torch.no_grad()
-def encode_all(model, tokenizer, texts, device, size=64):
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    out = torch.empty(len(texts), 384)
-    for k in range(0, len(order), size):
-        part = order[k : k + size]
-        out[part] = encode(model, tokenizer, [texts[i] for i in part], device).cpu()
-    return out
-
-
 def held_out(towers, tokenizer, blocks, device):
     """(recall@1, MRR, share of questions whose echo beats the answer), over all held-out sentences.
 
@@ -69,9 +85,9 @@ def held_out(towers, tokenizer, blocks, device):
     passages = questions.unique(answer for _, answer in rows)
     own = torch.tensor([passages.index(answer) for _, answer in rows])
     asked = [q for q, _ in rows]
-    q = encode_all(towers["question"], tokenizer, asked, device)
-    p = encode_all(towers["ctx"], tokenizer, passages, device)
-    echo = encode_all(towers["ctx"], tokenizer, asked, device)
+    q = encode(towers["question"], tokenizer, asked, device).cpu()
+    p = encode(towers["ctx"], tokenizer, passages, device).cpu()
+    echo = encode(towers["ctx"], tokenizer, asked, device).cpu()
     for tower in towers.values():
         tower.train()
     s = q @ p.T
@@ -117,26 +133,49 @@ def bare(text, rng):
     return " ".join(found).strip(" ,;:()\"'") or text
 
 
-def loss_of(q, answers, hard, wanted, same, scale):
+def loss_of(q, answers, hard, wanted, same):
     """Cross-entropy of each question over the answers and near misses of the batch.
 
-    q (n, dim), answers (n, dim), hard (m, dim): unit vectors. wanted, same: `questions.targets`.
+    q (n, dim), answers (n, dim), hard (m, dim): vectors whose dot product is the score. wanted,
+    same: `questions.targets`.
     """
-    s = scale * q @ torch.cat([answers, hard]).T
+    s = q @ torch.cat([answers, hard]).T
     return torch.nn.functional.cross_entropy(s.masked_fill(same, -1e4), wanted)
 
 
-def displaced(q, others, wanted):
+def displaced(cosines, wanted):
     """How far passages that are no sentences are from the cosines that they should have: a loss.
 
-    q (n, dim) and others (2n, dim), the questions and bare words of their answers as passages: unit
-    vectors. wanted: (n, 2n) cosines. Mean squares over the own echoes, over the words of the own
-    answers, and over all, added. It pulls as well as it pushes: a loss that only pushes echoes away
-    goes on to bury all that is like them.
+    cosines and wanted (n, 2n): of n questions with the n questions and with bare words of their n
+    answers, as passages. Mean squares over the own echoes, over the words of the own answers, and
+    over all, added. It pulls as well as it pushes: a loss that only pushes echoes away goes on to
+    bury all that is like them.
     """
-    n = len(q)
-    off = (q @ others.T - wanted).square()
+    n = len(cosines)
+    off = (cosines - wanted).square()
     return off[:, :n].diagonal().mean() + off[:, n:].diagonal().mean() + off.mean()
+
+
+def places(q, words, echo, part):
+    """The cosines that passages which are no sentences should have: (n, 2n), see `displaced`.
+
+    q, words: MiniLM's unit vectors of n questions and of bare words out of their answers. A question
+    gets `echo` of MiniLM's cosine, words get `part` of it.
+    """
+    return q @ torch.cat([echo * q, part * words]).T
+
+
+def below(wanted, answers, margin):
+    """`wanted`, with each own echo at least `margin` below its answer. wanted (n, 2n), answers (n,).
+
+    >>> below(torch.tensor([[0.4, 0.0, 0.2, 0.1], [0.0, 0.4, 0.1, 0.3]]), torch.tensor([0.5, 0.8]), 0.2)
+    tensor([[0.3000, 0.0000, 0.2000, 0.1000],
+            [0.0000, 0.4000, 0.1000, 0.3000]])
+    """
+    wanted = wanted.clone()
+    own = wanted.diagonal()
+    own.copy_(torch.minimum(own, answers - margin))
+    return wanted
 
 
 def main():
@@ -144,23 +183,26 @@ def main():
     parser.add_argument("--pairs", type=pathlib.Path, required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--start", type=pathlib.Path, help="adapters to go on from, in folders as --out has them"
+    )
     parser.add_argument("--rank", type=int, default=40)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--group", type=int, default=4, help="neighbouring rows taken together")
     parser.add_argument("--lr", type=float, default=5e-4)
-    parser.add_argument("--scale", type=float, default=20.0)
+    parser.add_argument("--warmup", type=int, default=100, help="steps until the full learning rate")
     parser.add_argument(
-        "--echo",
-        type=float,
-        default=0.35,
-        help="cosine of a question with its echo; with other questions, as a part of MiniLM's",
+        "--echo", type=float, default=0.35, help="cosine of an echo, as a part of MiniLM's (which is 1)"
     )
+    parser.add_argument("--margin", type=float, default=0.2, help="the echo is this far below its answer")
     parser.add_argument(
-        "--words", type=float, default=0.7, help="cosine of a question with bare words, as a part of MiniLM's"
+        "--words", type=float, default=0.5, help="cosine of bare words, as a part of MiniLM's"
     )
-    parser.add_argument("--keep", type=float, default=5.0, help="weight of these two")
+    parser.add_argument("--keep", type=float, default=10.0, help="weight of these")
+    parser.add_argument("--follow", type=float, default=1.0, help="weight of MiniLM's vectors at first")
     parser.add_argument("--minilm", type=float, default=0.3, help="MiniLM's part of the target")
+    parser.add_argument("--every", type=int, default=100, help="steps from one saving to the next")
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -176,7 +218,11 @@ def main():
         zip((q for q, _ in rows), questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True)
     )
     known |= zip(passages, questions.kept(args.work / "passages.npy", passages), strict=True)
-    towers = {name: build(args.rank).to(device).train() for name in TOWERS}
+    folders = {name: f"dpr-{name}_encoder-multiset-base" for name in TOWERS}
+    towers = {
+        name: new_tower(args.rank, args.start and args.start / folder).to(device).train()
+        for name, folder in folders.items()
+    }
     trained = [p for t in towers.values() for p in t.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
     state, log, step, spent = args.work / "towers.safetensors", args.work / "log.tsv", 0, 0.0
@@ -200,7 +246,8 @@ def main():
         }
         save_file(whole | {"step": torch.tensor(step), "spent": torch.tensor(spent)}, state)
         torch.save(optimizer.state_dict(), args.work / "adam")
-        found = held_out(towers, tokenizer, parts["dev"], device)
+        with cast(device, kind):
+            found = held_out(towers, tokenizer, parts["dev"], device)
         with log.open("a") as out:
             out.write(
                 "\t".join([str(step), f"{spent:.0f}", f"{running or 0:.4f}", *(f"{x:.4f}" for x in found)])
@@ -208,25 +255,32 @@ def main():
             )
         bar.set_postfix(dev_mrr=f"{found[1]:.3f}")
         for name, tower in towers.items():
-            export(tower, args.out / f"dpr-{name}_encoder-multiset-base")
+            export(tower, args.out / folders[name])
+            (args.out / folders[name] / "vectors.json").write_text(
+                json.dumps({"length": LENGTH}) + "\n", "utf-8"
+            )
 
     bar = tqdm(total=args.steps, initial=step)
     while step < args.steps:
         begin = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 100) * (1 - step / args.steps)
-        asked, own, hard = next(stream)
-        n, words = len(asked), [bare(text, rng) for text in own]
+            group["lr"] = args.lr * min(1, (step + 1) / args.warmup) * (1 - step / args.steps)
+        full, own, hard = next(stream)
+        asked, words = [as_typed(text, rng) for text in full], [bare(text, rng) for text in own]
+        n = len(asked)
         with cast(device, kind):
             q = encode(towers["question"], tokenizer, asked, device)
             p = encode(towers["ctx"], tokenizer, own + hard, device)
             others = encode(towers["ctx"], tokenizer, asked + words, device)
-        by_minilm = torch.from_numpy(np.stack([known[text] for text in asked + own + hard]))
-        wanted, same = questions.targets(by_minilm[:n], by_minilm[n:], own, own + hard, args.minilm)
+        by_minilm = torch.from_numpy(np.stack([known[text] for text in full + own + hard]))
         bare_vectors = torch.from_numpy(questions.vectors(words, quiet=True))
-        places = by_minilm[:n] @ torch.cat([args.echo * by_minilm[:n], args.words * bare_vectors]).T
-        loss = loss_of(q, p[:n], p[n:], wanted.to(device), same.to(device), args.scale)
-        loss = loss + args.keep * displaced(q, others, places.to(device))
+        wanted, same = questions.targets(by_minilm[:n], by_minilm[n:], own, own + hard, args.minilm)
+        loss = loss_of(q, p[:n], p[n:], wanted.to(device), same.to(device))
+        there = places(by_minilm[:n], bare_vectors, args.echo, args.words).to(device)
+        there = below(there, (q * p[:n]).sum(1).detach() / SCALE, args.margin)
+        loss = loss + args.keep * displaced(q @ others.T / SCALE, there)
+        apart = 1 - (torch.cat([q, p]) * by_minilm.to(device)).sum(1) / LENGTH
+        loss = loss + args.follow * (1 - step / args.steps) * apart.mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -234,7 +288,7 @@ def main():
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         step, spent = step + 1, spent + time.perf_counter() - begin
         bar.update()
-        if step % 150 == 0 or step == args.steps:
+        if step % args.every == 0 or step == args.steps:
             save()
 
 
