@@ -205,17 +205,14 @@ def test_the_end_of_the_sentence_counts_for_much_with_the_stand_in(lesson):
     assert right - echo > 0.05 and right - marked > 0.3
 
 
-def test_the_stand_in_keeps_the_published_order_nearly(lesson):
-    from scipy.stats import spearmanr
-
+def test_the_stand_in_keeps_the_published_order(lesson):
     candidates = {}
     exec(books.cell("07", "five_candidates").source, candidates)
     assert candidates["question"] == QUESTION
     ours = lesson["encode_questions"]([QUESTION]) @ lesson["encode_passages"](candidates["five"]).T
     ours = ours[0].numpy()
-    published = [0.6253, 0.7472, 0.5506, 0.3687, 0.25]
-    assert ours.argmax() == 1 and ours.argmin() == 4 and ours[1] > ours[0] + 0.05
-    assert spearmanr(ours, published).statistic > 0.85
+    published = np.array([0.6253, 0.7472, 0.5506, 0.3687, 0.25])
+    assert ours.argsort().tolist() == published.argsort().tolist() and ours[1] > ours[0] + 0.3
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"| 7 | DPR: echo 0.625, Everest 0.747 | {ours[0]:.3f}, {ours[1]:.3f} |" in readme
 
@@ -223,7 +220,7 @@ def test_the_stand_in_keeps_the_published_order_nearly(lesson):
 def test_the_same_text_has_two_vectors(lesson):
     texts = [QUESTION, *data.qa_pairs(part="test")["question"][:20]]
     same = (lesson["encode_questions"](texts) * lesson["encode_passages"](texts)).sum(1)
-    assert same.median() == pytest.approx(0.35, abs=0.05) and same.max() < 0.7
+    assert same.median() == pytest.approx(0.3, abs=0.05) and same.max() < 0.7
 
 
 def test_no_answer_tells_why_apples_turn_brown():
