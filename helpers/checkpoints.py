@@ -6,6 +6,7 @@ question_encoder, answer_encoder = checkpoints.load("my_pair")
 checkpoints.about("my_pair")              # {"note": "first try"}
 """
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -49,7 +50,8 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
         part.write_text(json.dumps(config, indent=1), encoding="utf-8")
     for old in path.glob("pair-*.safetensors"):
         if old.name != name:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows keeps a file that someone has open
+                old.unlink(missing_ok=True)
     return path
 
 

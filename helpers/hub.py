@@ -158,7 +158,10 @@ def convert(name: str, binary: Path) -> None:
     """Write model.safetensors from pytorch_model.bin in a process of its own; remove the .bin."""
     part, target = binary.with_name("model.part"), binary.with_name("model.safetensors")
     done = subprocess.run(
-        [sys.executable, "-c", CONVERT, str(binary), str(part)], capture_output=True, text=True
+        [sys.executable, "-c", CONVERT, str(binary), str(part)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode:
         part.unlink(missing_ok=True)

@@ -130,7 +130,7 @@ def hold_figures(item) -> None:
 def peak(kernel) -> int:
     """The most memory that a kernel has held so far, in MiB; 0 where the system does not tell."""
     status = Path(f"/proc/{kernel.km.provisioner.pid}/status")
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8")) if status.exists() else None
     return int(found[1]) // 1024 if found else 0
 
 

@@ -124,7 +124,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
     """A child of this module that has imported everything and opened the store."""
     child = subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],
-        text=True,
+        encoding="utf-8",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | environment,

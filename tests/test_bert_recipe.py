@@ -17,8 +17,8 @@ def tokenizer():
 def test_a_source_read_often_never_reaches_the_held_out_text(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(bert, "HELD_OUT", 300)
     numbers = [f"number {i} stands here" for i in range(200)]
-    (tmp_path / "often.txt").write_text("\n".join(numbers[:100]) + "\n")
-    (tmp_path / "seldom.txt").write_text("\n".join(numbers[100:]) + "\n")
+    (tmp_path / "often.txt").write_text("\n".join(numbers[:100]) + "\n", encoding="utf-8")
+    (tmp_path / "seldom.txt").write_text("\n".join(numbers[100:]) + "\n", encoding="utf-8")
     ids = bert.pieces(tmp_path, tokenizer, tmp_path / "pieces.npy", ["often"])
     train, test = (tokenizer.decode(part).split("[SEP]") for part in (ids[:-300], ids[-300:]))
     train, test = ([x.strip() for x in part if x.strip()] for part in (train, test))

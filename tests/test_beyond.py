@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from books import NOTEBOOKS, ROOT, definitions
 
-PAGE = (ROOT / "docs" / "beyond_one_machine.md").read_text()
+PAGE = (ROOT / "docs" / "beyond_one_machine.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.S)
 CODE = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [
@@ -99,7 +99,7 @@ def test_options_of_the_course_s_scripts():
             continue
         name = words[place].split("/")[-1]
         seen.add(name)
-        known = (ROOT / "scripts" / name).read_text()
+        known = (ROOT / "scripts" / name).read_text(encoding="utf-8")
         for word in words[place:]:
             assert not word.startswith("--") or f'"{word}"' in known, command
         if words[0] == "torchrun":

@@ -81,6 +81,6 @@ def test_damaged_and_missing_checkpoints_say_so(tmp_path):
     weights.unlink()
     with pytest.raises(ValueError, match="is missing"):
         checkpoints.load(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps([1])[:-1])
+    (tmp_path / "config.json").write_text(json.dumps([1])[:-1], encoding="utf-8")
     with pytest.raises(ValueError, match="config.json cannot be read"):
         checkpoints.load(tmp_path)

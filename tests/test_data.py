@@ -85,8 +85,10 @@ def test_tales():
 
 def test_published_test_inputs_stand_in_no_training_text():
     training = " ".join(data.qa_pairs()["question"]) + " ".join(data.qa_pairs()["answer"])
-    training += " ".join(data.nli().stack()) + (ROOT / "shared_data" / "horses.tsv").read_text()
-    training += " ".join(data.tales()) + (ROOT / "shared_data" / "sts_sample.tsv").read_text()
+    training += " ".join(data.nli().stack()) + (ROOT / "shared_data" / "horses.tsv").read_text(
+        encoding="utf-8"
+    )
+    training += " ".join(data.tales()) + (ROOT / "shared_data" / "sts_sample.tsv").read_text(encoding="utf-8")
     for words in PUBLISHED_INPUTS:
         assert words not in training.lower(), words
     for name in ("france", "germany", "spain", "paris", "berlin", "madrid"):
@@ -120,7 +122,9 @@ def test_a_bad_table_gets_one_sentence(tmp_path, content, message):
 
 def test_another_table_in_its_place(tmp_path):
     file = tmp_path / "mine.tsv"
-    file.write_text("id\tquestions\tanswers\n" + "".join(f"{i}\tq{i}\ta {i}\n" for i in range(10)))
+    file.write_text(
+        "id\tquestions\tanswers\n" + "".join(f"{i}\tq{i}\ta {i}\n" for i in range(10)), encoding="utf-8"
+    )
     assert list(data.qa_pairs(file)["question"][:2]) == ["q0", "q1"]
     assert (len(data.qa_pairs(file, "train")), len(data.qa_pairs(file, "test"))) == (7, 3)
     with pytest.raises(ValueError, match='must be None, "train" or "test"'):
@@ -132,7 +136,7 @@ def test_another_table_in_its_place(tmp_path):
 @pytest.mark.parametrize("score", ["high", "5.5", "-1", "nan"])
 def test_a_score_off_the_scale(tmp_path, score):
     file = tmp_path / "mine.tsv"
-    file.write_text(f"sentence1\tsentence2\tscore\na\tb\t3\na\tb\t{score}\n")
+    file.write_text(f"sentence1\tsentence2\tscore\na\tb\t3\na\tb\t{score}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mine.tsv, row 3: score is"):
         data.sts(file)
 

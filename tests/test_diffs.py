@@ -24,7 +24,7 @@ def call(folder, *command, **environment):
     alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_PAGER": "cat"}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     run = subprocess.run(
-        command, cwd=folder, env={**inherited, **alone, **environment}, capture_output=True, text=True
+        command, cwd=folder, env={**inherited, **alone, **environment}, capture_output=True, encoding="utf-8"
     )
     assert run.returncode == 0, run.stderr
     return run.stdout + run.stderr

@@ -51,8 +51,12 @@ def torchrun(processes, *command):
     ]
     if processes == 1:
         started = [sys.executable, *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(started, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):
+        environment["GLOO_SOCKET_IFNAME"] = loopback
+    done = subprocess.run(
+        started, capture_output=True, encoding="utf-8", cwd=ROOT, env=environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -60,7 +64,7 @@ def torchrun(processes, *command):
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory):
     file = tmp_path_factory.mktemp("worker") / "worker.py"
-    file.write_text(WORKER)
+    file.write_text(WORKER, encoding="utf-8")
     return file
 
 
@@ -121,11 +125,11 @@ def test_the_script_trains_on_its_first_rows_and_judges_on_the_rest(tmp_path):
 
 def test_the_script_says_what_is_wrong_with_a_table(tmp_path):
     table = tmp_path / "mine.tsv"
-    table.write_text("question\tanswer\na\tb\n")
+    table.write_text("question\tanswer\na\tb\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "scripts/train_retriever.py", "--pairs", table, "--out", tmp_path / "pair"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
     )
     assert done.returncode == 1 and done.stderr.startswith("mine.tsv, line 1: no column 'questions'")

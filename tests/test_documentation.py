@@ -102,7 +102,7 @@ def child(code, place, **variables):
         [sys.executable, "-c", code],
         cwd=ROOT,
         env=environment,
-        text=True,
+        encoding="utf-8",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -200,6 +200,6 @@ def test_a_library_that_is_missing_is_said_in_one_sentence(monkeypatch):
 def test_importing_it_is_light():
     assert not re.search(
         r"^(import|from) (pandas|pyarrow|numpy|tqdm)",
-        (ROOT / "helpers" / "documentation.py").read_text(),
+        (ROOT / "helpers" / "documentation.py").read_text(encoding="utf-8"),
         re.M,
     )

@@ -13,24 +13,24 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path):
     place = tmp_path / "table.tsv"
     for text in ("first", "second"):
         with files.put_whole(place) as part:
-            part.write_text(text)
+            part.write_text(text, encoding="utf-8")
             assert part.suffix == ".tsv" and part.parent == tmp_path
             assert place.exists() == (text == "second"), "not before the end"
-        assert place.read_text() == text
+        assert place.read_text(encoding="utf-8") == text
     with pytest.raises(KeyboardInterrupt), files.put_whole(place) as part:
-        part.write_text("third, half")
+        part.write_text("third, half", encoding="utf-8")
         raise KeyboardInterrupt
-    assert place.read_text() == "second" and list(tmp_path.iterdir()) == [place]
+    assert place.read_text(encoding="utf-8") == "second" and list(tmp_path.iterdir()) == [place]
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     place = tmp_path / "model"
     with pytest.raises(ZeroDivisionError), files.put_whole(place, folder=True) as part:
-        (part / "config.json").write_text("{}")
+        (part / "config.json").write_text("{}", encoding="utf-8")
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
     with files.put_whole(place, folder=True) as part:
-        (part / "config.json").write_text("{}")
+        (part / "config.json").write_text("{}", encoding="utf-8")
     assert [f.name for f in place.iterdir()] == ["config.json"]
 
 
@@ -39,7 +39,7 @@ def test_others_may_read_what_was_written(tmp_path):
     try:
         for name, folder, mode in (("file", False, 0o644), ("folder", True, 0o755)):
             with files.put_whole(tmp_path / name, folder=folder) as part:
-                folder or part.write_text("x")
+                folder or part.write_text("x", encoding="utf-8")
             if os.name == "posix":
                 assert (tmp_path / name).stat().st_mode & 0o777 == mode
     finally:

@@ -20,7 +20,7 @@ def test_importing_helpers_loads_nothing_heavy():
         "         'seaborn', 'pandas', 'sklearn', 'datasets', 'scipy', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
@@ -54,7 +54,7 @@ def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
     }
     assert set(modules) <= set(order), "place the new module in `order`, after what it imports"
     for file in (ROOT / "helpers").rglob("*.py"):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         assert "recipes" not in text.replace("models/recipes", "") and "import tests" not in text
         own = file.relative_to(ROOT / "helpers").parts[0].removesuffix(".py")
         for later in order[order.index(own) + 1 if own in order else 0 :]:

@@ -296,13 +296,13 @@ def test_a_bad_table_gets_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="task is 'sums'; it must be one of classify, tags, answers"):
         data.transfer("sums")
     file = tmp_path / "mine.tsv"
-    file.write_text("part\twords\ttags\ntrain\ta b\tO\n")
+    file.write_text("part\twords\ttags\ntrain\ta b\tO\n", encoding="utf-8")
     with pytest.raises(ValueError, match="mine.tsv, row 2: 2 words and 1 tags"):
         data.transfer("tags", file)
-    file.write_text("part\tquestion\tpassage\tanswer\ntrain\tWho?\ta cat saw a cat\tcat\n")
+    file.write_text("part\tquestion\tpassage\tanswer\ntrain\tWho?\ta cat saw a cat\tcat\n", encoding="utf-8")
     with pytest.raises(ValueError, match="row 2: the answer 'cat' stands in the passage 2 times"):
         data.transfer("answers", file)
-    file.write_text("part\tsentence\tlabel\ndev\tHello there.\tsport\n")
+    file.write_text("part\tsentence\tlabel\ndev\tHello there.\tsport\n", encoding="utf-8")
     with pytest.raises(ValueError, match="row 2: part is 'dev'"):
         data.transfer("classify", file)
 

@@ -104,7 +104,9 @@ def test_ndcg_without_a_relevant_document_is_refused(space, grades):
 
 def test_ndcg_is_mtebs_for_the_same_run(space, evaluated):
     results, folder = evaluated
-    found = tasks.json.loads((folder / "CourseRetrieval_predictions.json").read_text())["default"]["test"]
+    found = tasks.json.loads((folder / "CourseRetrieval_predictions.json").read_text(encoding="utf-8"))[
+        "default"
+    ]["test"]
     qrels = tasks.questions_and_answers()["relevant_docs"]
     scores = results["Retrieval"].scores["test"][0]
     for k in (1, 3, 10, 100):
@@ -266,7 +268,7 @@ def test_summaries_have_four_different_scores_in_no_order():
 
 def test_a_bad_score_gets_one_sentence(tmp_path):
     file = tmp_path / "mine.tsv"
-    file.write_text("text\treference\tsummary\tscore\na\tb\tc\t7\n")
+    file.write_text("text\treference\tsummary\tscore\na\tb\tc\t7\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mine.tsv, row 2: score is '7'; it must be a number, 0 to 5"):
         data.summaries(file)
 

@@ -236,7 +236,7 @@ def test_the_recipe_measures_what_is_there(monkeypatch):
 
 @pytest.mark.parametrize("wrong", [["--number", "10"], ["--dimensions", "385"], ["--dimensions", "6"]])
 def test_the_recipe_refuses_what_it_cannot_make(wrong):
-    run = subprocess.run([sys.executable, RECIPE, *wrong], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, RECIPE, *wrong], capture_output=True, encoding="utf-8")
     assert run.returncode == 2 and "at least 1,000 vectors, of 4 to 384 dimensions" in run.stderr
 
 

@@ -425,7 +425,7 @@ HEAD = "question_id\tquestion\tobject\tgrade\tnote\n"
     ],
 )
 def test_a_bad_table_of_questions_is_said_in_a_sentence(tmp_path, rows, says):
-    (tmp_path / "mine.tsv").write_text(HEAD + rows)
+    (tmp_path / "mine.tsv").write_text(HEAD + rows, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(says)) as e:
         data.docs_questions(tmp_path / "mine.tsv")
     assert str(e.value).startswith("mine.tsv, ")
@@ -433,7 +433,7 @@ def test_a_bad_table_of_questions_is_said_in_a_sentence(tmp_path, rows, says):
 
 def test_a_good_table_of_questions_is_read(tmp_path):
     (tmp_path / "mine.tsv").write_text(
-        HEAD + "q1\tHow?\tnumpy.mean\t2\tits first line\nq1\tHow?\tnumpy.sum\t0\t\n"
+        HEAD + "q1\tHow?\tnumpy.mean\t2\tits first line\nq1\tHow?\tnumpy.sum\t0\t\n", encoding="utf-8"
     )
     found = data.docs_questions(tmp_path / "mine.tsv")
     assert list(found) == ["question_id", "question", "object", "grade"]

@@ -28,7 +28,7 @@ def verdict(folder, *cells, name="notebooks/77_trial.ipynb", options=()):
     command += ["-p", "no:langsmith_plugin", "-p", "no:anyio"]
     command += ["--rootdir", str(folder), "--nbval", "--nbval-current-env", *options, str(path)]
     run = subprocess.run(
-        command, cwd=books.ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
+        command, cwd=books.ROOT, capture_output=True, encoding="utf-8", env={**os.environ, "NO_COLOR": "1"}
     )
     return run.returncode, run.stdout
 
@@ -78,7 +78,7 @@ def chosen(lessons, *places):
         lessons,
         *places,
     ]
-    run = subprocess.run(command, cwd=books.ROOT, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=books.ROOT, capture_output=True, encoding="utf-8")
     return run.returncode, run.stdout + run.stderr
 
 

@@ -18,7 +18,7 @@ from helpers import ROOT, data, models
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SCRIPT = [sys.executable, "scripts/ingest_with_ray.py"]
 
-PAGE = (ROOT / "docs" / "beyond_one_machine.md").read_text()
+PAGE = (ROOT / "docs" / "beyond_one_machine.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def run(*command, cwd=ROOT, **environment):
         [str(c) for c in command],
         cwd=cwd,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment,
     )
@@ -49,7 +49,7 @@ def test_two_processes_give_the_vectors_of_one(alone, table, tmp_path):
     source = next(
         c for c in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "start_multi_process_pool" in c
     )
-    (tmp_path / "embed.py").write_text(source.replace("chunk_size=1000", "chunk_size=16"))
+    (tmp_path / "embed.py").write_text(source.replace("chunk_size=1000", "chunk_size=16"), encoding="utf-8")
     done = run(sys.executable, "embed.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert np.abs(np.load(tmp_path / "vectors.npy") - alone).max() < 1e-5
@@ -108,7 +108,7 @@ def test_two_ray_workers_go_on_where_the_store_ends(alone, table, tmp_path, ray_
 def test_without_ray_the_script_says_how_to_get_it(table, tmp_path):
     hidden = tmp_path / "hidden" / "ray"
     hidden.mkdir(parents=True)
-    (hidden / "__init__.py").write_text("raise ImportError('not here')")
+    (hidden / "__init__.py").write_text("raise ImportError('not here')", encoding="utf-8")
     done = run(
         *SCRIPT,
         "--passages",
@@ -134,6 +134,6 @@ def test_a_table_that_cannot_be_used(text, said, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import ingest_with_ray
 
-    (tmp_path / "mine.tsv").write_text(text)
+    (tmp_path / "mine.tsv").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         ingest_with_ray.read(str(tmp_path / "mine.tsv"))

@@ -118,7 +118,7 @@ def test_unknown_name_and_unknown_mode(monkeypatch):
 def command(*arguments, **env):
     return subprocess.run(
         [sys.executable, "-m", "helpers.models", *arguments],
-        text=True,
+        encoding="utf-8",
         capture_output=True,
         env=os.environ | env,
         cwd=ROOT,
@@ -137,7 +137,7 @@ def test_original_without_one_names_the_command_and_loads_no_library(tmp_path):
         "HF_HOME": str(tmp_path),
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], text=True, capture_output=True, env=os.environ | env, cwd=ROOT
+        [sys.executable, "-c", code], encoding="utf-8", capture_output=True, env=os.environ | env, cwd=ROOT
     )
     message, loaded = done.stdout.splitlines()
     assert f"python -m helpers.models download {BERT}" in message and loaded == "[]"

@@ -249,7 +249,7 @@ def test_make_runs_every_test_and_every_lesson_in_one_of_the_blocks():
     """What make would run (-n), the long tests and benchmarks left out."""
     targets = ["test", "unit", "lessons", "stress"]
     said = subprocess.run(
-        ["make", "-n", *targets], capture_output=True, text=True, cwd=books.ROOT, check=True
+        ["make", "-n", *targets], capture_output=True, encoding="utf-8", cwd=books.ROOT, check=True
     )
     lines = [line for line in said.stdout.splitlines() if "-m pytest" in line or "tests/execute.py" in line]
     running = [line for line in lines if "tests/benchmarks" not in line]

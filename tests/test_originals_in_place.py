@@ -92,7 +92,7 @@ def tiny_dpr(folder):
         for file in ("tokenizer.json", "vocab.txt"):
             shutil.copy(minilm / file, place / file)
         if tower == "question":
-            (place / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+            (place / "tokenizer_config.json").write_text('{"do_lower_case": true}', encoding="utf-8")
 
 
 # lesson -> what its originals are made by; each is called with the folder of originals

@@ -22,7 +22,7 @@ def pairs(tmp_path):
         place = ["peru", "france", "kenya", "madrid", "mount everest"][i % 5] if i % 50 < 5 else "x"
         lines.append(f"question {i} of {place}?\tsentence {i // 2} of article {i // 30}.")
     file = tmp_path / "pairs.tsv"
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
 
 

@@ -62,7 +62,7 @@ def make(tmp_path):
     ("pythons", "wanted"),
     [
         ({"python3": (3, 11)}, "python3"),
-        ({"python3": (3, 13), "python3.12": (3, 12)}, "python3"),
+        ({"python3": (3, 12), "python3.13": (3, 13)}, "python3"),
         ({"python3": (3, 14), "python3.13": (3, 13), "python3.11": (3, 11)}, "python3.13"),
         ({"python3": (3, 10), "python3.12": (3, 12)}, "python3.12"),
         ({"python3": (3, 14), "python3.14": (3, 14), "python3.11": (3, 11)}, "python3.11"),

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -43,7 +42,7 @@ def test_two_notebooks_at_once_make_one_folder(empty_cache):
     code = f"from helpers import models; print(models.path({BERT!r}, quiet=True))"
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", env=os.environ
         )
         for _ in range(2)
     ]
@@ -69,12 +68,12 @@ def test_half_made_is_not_taken_for_whole(empty_cache):
 
 
 KILLED = """
-import os, shutil, signal
+import os, shutil
 from pathlib import Path
 from helpers import models, stand_ins
 
 def kill(*_, **__):
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(137)  # at once, as a kill does: nothing is tidied up
 
 def killed_before_its_last_file(kind, make):
     def half(shipped, minilm, out):
@@ -96,7 +95,7 @@ models.path(NAME, quiet=True)
 def test_a_kill_leaves_no_half_folder_and_the_next_call_makes_it_whole(empty_cache, name, moment):
     code = f"NAME, MOMENT = {name!r}, {moment!r}\n{KILLED}"
     killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, timeout=120)
-    assert killed.returncode == -signal.SIGKILL
+    assert killed.returncode == 137
     made = [f for f in (empty_cache / "models").iterdir() if f.is_dir()]
     assert [f.name[:6] for f in made] == [".part-"], "something was left, and not under the model's name"
     folder = models.path(name, quiet=True)
@@ -109,7 +108,9 @@ def test_a_stand_in_that_is_made_in_another_way_is_a_new_folder(empty_cache, tmp
     first = models.path(BERT, quiet=True)
     assert models.path(BERT, quiet=True) == first
     changed = tmp_path / "stand_ins.py"
-    changed.write_text((ROOT / "helpers" / "stand_ins.py").read_text() + "# mended\n")
+    changed.write_text(
+        (ROOT / "helpers" / "stand_ins.py").read_text(encoding="utf-8") + "# mended\n", encoding="utf-8"
+    )
     monkeypatch.setattr(stand_ins, "__file__", str(changed))
     assert models.path(BERT, quiet=True) != first
 
@@ -119,8 +120,8 @@ def test_a_newer_stand_in_is_a_new_folder(empty_cache, tmp_path):
     shipped = tmp_path / "shipped"
     shutil.copytree(models.BUNDLED / BERT, shipped)
     first = stand_ins.whole(BERT, "raw-bert", shipped, minilm)
-    config = json.loads((shipped / "config.json").read_text())
-    (shipped / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.1}))
+    config = json.loads((shipped / "config.json").read_text(encoding="utf-8"))
+    (shipped / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.1}), encoding="utf-8")
     assert stand_ins.whole(BERT, "raw-bert", shipped, minilm) != first
 
 
@@ -144,8 +145,8 @@ def test_raw_bert_is_minilms_token_table_and_the_shipped_rest(empty_cache):
     for key, weight in made.items():
         wanted = minilm[key.removeprefix("bert.")] if key in taken else shipped[key]
         assert torch.equal(weight, wanted.float()), key
-    config = json.loads((models.path(BERT, quiet=True) / "config.json").read_text())
-    assert config == json.loads((models.BUNDLED / BERT / "config.json").read_text())
+    config = json.loads((models.path(BERT, quiet=True) / "config.json").read_text(encoding="utf-8"))
+    assert config == json.loads((models.BUNDLED / BERT / "config.json").read_text(encoding="utf-8"))
 
 
 def test_whole_numbers_become_the_published_float32(empty_cache, tmp_path):
@@ -165,7 +166,7 @@ def test_whole_numbers_become_the_published_float32(empty_cache, tmp_path):
     (shipped / "1_Pooling").mkdir(parents=True)
     save_file(held, shipped / "compact.safetensors")
     for file in ("config.json", "1_Pooling/config.json", "tokenizer_config.json"):
-        (shipped / file).write_text("{}")
+        (shipped / file).write_text("{}", encoding="utf-8")
     made = stand_ins.whole("x/y", "restored", shipped, models.path(MINILM, quiet=True))
     found = load_file(made / "model.safetensors")
     assert found["a.weight"].tolist() == [[-63.5, 63.5], [0, -64]]
@@ -173,9 +174,9 @@ def test_whole_numbers_become_the_published_float32(empty_cache, tmp_path):
     assert torch.equal(found["b.bias"], held["b.bias"])
     assert torch.equal(found["c.weight"], held["c.weight"].float()) and len(found) == 4
     assert (made / "1_Pooling" / "config.json").exists() and (made / "vocab.txt").exists()
-    assert (made / "tokenizer_config.json").read_text() == "{}"  # its own, not MiniLM's
+    assert (made / "tokenizer_config.json").read_text(encoding="utf-8") == "{}"  # its own, not MiniLM's
     assert not (made / "compact.safetensors").exists()
-    (shipped / "1_Pooling" / "config.json").write_text('{"changed": 1}')
+    (shipped / "1_Pooling" / "config.json").write_text('{"changed": 1}', encoding="utf-8")
     assert stand_ins.whole("x/y", "restored", shipped, models.path(MINILM, quiet=True)) != made
 
 
@@ -275,7 +276,7 @@ def test_colbert_is_the_adapter_merged_and_opens_as_its_authors_save_it(empty_ca
     shutil.copy(models.BUNDLED / COLBERT / "artifact.metadata", tmp_path / "a" / "artifact.metadata")
     made = stand_ins.whole("c/d", "colbert", tmp_path / "a", minilm)
 
-    config = json.loads((made / "config.json").read_text())
+    config = json.loads((made / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["HF_ColBERT"] and config["model_type"] == "bert"
     weights = load_file(made / "model.safetensors")
     assert {key.split(".")[0] for key in weights} == {"bert", "linear"}

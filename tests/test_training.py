@@ -1,6 +1,5 @@
 """Training a pair of towers: the measures against scikit-learn and scipy, faults, checkpoints."""
 
-import os
 import signal
 import threading
 
@@ -146,7 +145,8 @@ def test_a_bad_table_is_named_in_one_sentence_and_nothing_is_trained(tmp_path, t
 def test_someone_elses_table_trains(tmp_path):
     file = tmp_path / "mine.tsv"
     file.write_text(
-        "id\tquestions\tanswers\n" + "".join(f"{i}\t{row}\n" for i, row in enumerate(GOOD.splitlines()))
+        "id\tquestions\tanswers\n" + "".join(f"{i}\t{row}\n" for i, row in enumerate(GOOD.splitlines())),
+        encoding="utf-8",
     )
     assert len(training.train(*pair(), file, epochs=1, batch=8, progress=False)) == 5
     frame = pd.DataFrame({"questions": ["a b"] * 8, "answers": ["c d"] * 8})
@@ -174,7 +174,7 @@ def test_the_keyboard_stops_at_the_end_of_a_step(capsys):
     def interrupt(losses):
         seen.append(len(losses))
         if len(losses) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     losses = training.train(*towers, PAIRS, epochs=500, batch=16, progress=False, each_epoch=interrupt)

@@ -33,7 +33,7 @@ def bert_files(place, files=VOCABULARY):
         if (minilm / file).exists():
             shutil.copy(minilm / file, place / file)
         else:
-            (place / file).write_text("{}")
+            (place / file).write_text("{}", encoding="utf-8")
 
 
 def bert(folder, name, seed=0, files=VOCABULARY):
@@ -53,7 +53,8 @@ def modules(place, width, dense=False):
                 {"idx": k, "name": str(k), "path": path, "type": f"sentence_transformers.models.{kind}"}
                 for k, (path, kind) in enumerate(listed)
             ]
-        )
+        ),
+        encoding="utf-8",
     )
     (place / "1_Pooling").mkdir(exist_ok=True)
     (place / "1_Pooling" / "config.json").write_text(
@@ -64,9 +65,10 @@ def modules(place, width, dense=False):
                 "pooling_mode_mean_tokens": True,
                 "pooling_mode_max_tokens": False,
             }
-        )
+        ),
+        encoding="utf-8",
     )
-    (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
+    (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}), encoding="utf-8")
 
 
 def make_sentence_bert(folder, name):
@@ -81,7 +83,7 @@ def make_dragon(folder):
     for k, tower in enumerate(SETTINGS["DRAGON"][0]):
         bert(folder, tower, seed=k, files=("vocab.txt",))
         (folder / tower / "tokenizer_config.json").write_text(
-            '{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}'
+            '{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}', encoding="utf-8"
         )
 
 
@@ -90,8 +92,10 @@ def make_colbert(folder):
     weights = {f"bert.{k}": v for k, v in load_file(place / "model.safetensors").items()}
     weights["linear.weight"] = torch.randn(128, SMALL["hidden_size"])
     save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((place / "config.json").read_text()) | {"architectures": ["HF_ColBERT"]}
-    (place / "config.json").write_text(json.dumps(config))
+    config = json.loads((place / "config.json").read_text(encoding="utf-8")) | {
+        "architectures": ["HF_ColBERT"]
+    }
+    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (place / "artifact.metadata").write_text(
         json.dumps(
             {
@@ -106,7 +110,8 @@ def make_colbert(folder):
                 "mask_punctuation": True,
                 "attend_to_mask_tokens": False,
             }
-        )
+        ),
+        encoding="utf-8",
     )
 
 
@@ -120,7 +125,7 @@ def make_sentence_t5(folder):
     config = T5Config(vocab_size=len(vocabulary), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
     T5EncoderModel(config).half().save_pretrained(place)  # the original is in float16 too
     T5Tokenizer(vocab=vocabulary, extra_ids=0).save_pretrained(place)
-    (place / "special_tokens_map.json").write_text("{}")
+    (place / "special_tokens_map.json").write_text("{}", encoding="utf-8")
     modules(place, 32, dense=True)
     (place / "2_Dense").mkdir()
     (place / "2_Dense" / "config.json").write_text(
@@ -131,7 +136,8 @@ def make_sentence_t5(folder):
                 "bias": False,
                 "activation_function": "torch.nn.modules.linear.Identity",
             }
-        )
+        ),
+        encoding="utf-8",
     )
     save_file({"linear.weight": torch.randn(24, 32)}, place / "2_Dense" / "model.safetensors")
 
@@ -158,9 +164,9 @@ def make_clip(folder):
     )
     CLIPModel(config).save_pretrained(place)
     CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(place)
-    (place / "vocab.json").write_text(json.dumps(vocabulary))
-    (place / "merges.txt").write_text("#version: 0.2\n")
-    (place / "special_tokens_map.json").write_text("{}")
+    (place / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (place / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (place / "special_tokens_map.json").write_text("{}", encoding="utf-8")
     (place / "preprocessor_config.json").write_text(
         json.dumps(
             {
@@ -174,7 +180,8 @@ def make_clip(folder):
                 "image_mean": [0.48145466, 0.4578275, 0.40821073],
                 "image_std": [0.26862954, 0.26130258, 0.27577711],
             }
-        )
+        ),
+        encoding="utf-8",
     )
 
 

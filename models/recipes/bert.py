@@ -190,7 +190,7 @@ def main():
         with files.put_whole(args.work / f"{args.start}.adam") as adam, files.put_whole(state_file) as part:
             torch.save(optimizer.state_dict(), adam)
             save_file(whole, part)
-        with log.open("a") as out:
+        with log.open("a", encoding="utf-8") as out:
             loss = held_out_loss(model, test_ids, tokenizer, args.length, device)
             out.write(f"{step}\t{step * args.batch * args.length}\t{spent:.0f}\t{running:.4f}\t{loss:.4f}\n")
         bar.set_postfix(held_out=f"{loss:.3f}")

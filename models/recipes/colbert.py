@@ -230,7 +230,7 @@ def main():
         if mean > best:
             best = mean
             export(model, args.out)
-        with log.open("a") as out:
+        with log.open("a", encoding="utf-8") as out:
             cells = [f"{x:.4f}" for figures in found.values() for x in figures]
             out.write("\t".join([str(step), f"{spent:.0f}", f"{running or 0:.4f}", *cells]) + "\n")
         bar.set_postfix({name: f"{figures[1]:.3f}" for name, figures in found.items()})

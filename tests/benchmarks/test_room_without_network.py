@@ -9,7 +9,7 @@ from helpers import ROOT
 
 
 def run(*command, cwd):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
 
 

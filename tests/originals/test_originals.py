@@ -12,7 +12,7 @@ import torch
 
 from helpers import models
 
-TABLE = tomllib.loads((Path(__file__).parent / "figures.toml").read_text())
+TABLE = tomllib.loads((Path(__file__).parent / "figures.toml").read_text(encoding="utf-8"))
 QUESTION = "What is the tallest mountain in the world?"
 ANSWERS = [
     QUESTION,
