@@ -246,14 +246,9 @@ def main():
         }
         save_file(whole | {"step": torch.tensor(step), "spent": torch.tensor(spent)}, state)
         torch.save(optimizer.state_dict(), args.work / "adam")
-<<<<<<< HEAD
         with cast(device, kind):
             found = held_out(towers, tokenizer, parts["dev"], device)
-        with log.open("a") as out:
-=======
-        found = held_out(towers, tokenizer, parts["dev"], device)
         with log.open("a", encoding="utf-8") as out:
->>>>>>> e25f5a6 (Text is read and written as UTF-8 everywhere, on Windows too; commands that its reader types have no forward slash)
             out.write(
                 "\t".join([str(step), f"{spent:.0f}", f"{running or 0:.4f}", *(f"{x:.4f}" for x in found)])
                 + "\n"
