@@ -2,10 +2,13 @@
 
 import ast
 import re
+import shutil
+import subprocess
 from importlib import metadata
 
 import books
 import pytest
+import yaml
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
@@ -81,3 +84,59 @@ def test_what_is_pinned_takes_every_python_that_the_course_takes():
             looked_at.append(package.name)
             assert all(takes.contains(python) for python in ("3.11.0", "3.12.0", "3.13.0")), package.name
     assert len(looked_at) > 150
+
+
+WORKFLOW = books.ROOT / ".github" / "workflows" / "test.yml"
+
+
+@pytest.fixture(scope="module")
+def jobs():
+    return yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+
+
+def commands(job: dict) -> list[str]:
+    return [step["run"].strip() for step in job["steps"] if "run" in step]
+
+
+def test_three_systems_run_the_commands_of_the_readme_on_the_oldest_and_the_newest_python(jobs):
+    make, by_hand = jobs["make"], jobs["by-hand"]
+    assert make["strategy"]["matrix"] == {
+        "os": ["ubuntu-latest", "macos-latest"],
+        "python": ["3.11", "3.13"],
+    }
+    assert by_hand["strategy"]["matrix"] == {"python": ["3.11", "3.13"]}
+    assert by_hand["runs-on"] == "windows-latest"
+    readme = (books.ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\w+)", readme, re.M)
+    assert targets == ["lab", "test"] and "make test" in commands(make)
+    assert any(command.startswith("make lab >") for command in commands(make))
+    typed = [line for line in readme.splitlines() if line.startswith(".venv\\Scripts\\")]
+    assert len(typed) == 4
+    for line in typed:
+        if "jupyter" in line:  # where it runs until it is stopped, bash types it
+            line = line.replace("\\", "/") + " --no-browser"
+            assert any(command.startswith(line) for command in commands(by_hand)), line
+        else:
+            assert line in commands(by_hand), line
+
+
+def test_actions_are_official_ones_of_a_named_version(jobs):
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert len(used) >= len(jobs)
+    assert [action for action in used if not re.fullmatch(r"actions/[\w-]+@v\d+", action)] == []
+
+
+def test_each_week_the_newest_of_everything_is_installed(jobs):
+    (command,) = re.findall(r"sed -E '(.*)' requirements.txt", "\n".join(commands(jobs["newest"])))
+    _, pattern, by, _ = command.split("/")
+    lines = (books.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    left = [re.sub(pattern, by, line) for line in lines]
+    assert not [line for line in left if "==" in line]
+    names = [line.split("==")[0] for line in lines if "==" in line]
+    assert len(names) > 30 and [line.split()[0] for line in left if line and line[0] not in "#-"] == names
+
+
+@pytest.mark.skipif(not shutil.which("actionlint"), reason="actionlint is not on this machine")
+def test_actionlint_finds_nothing():
+    done = subprocess.run(["actionlint", str(WORKFLOW)], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout

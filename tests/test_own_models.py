@@ -33,7 +33,11 @@ def run(code, hub, tmp_path):
     told = {k: v for k, v in os.environ.items() if "OFFLINE" not in k and k != "TRANSFORMERS_VERBOSITY"}
     env = told | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "COURSE_MODELS": "bundled"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], text=True, capture_output=True, env=env, cwd=ROOT
+        [sys.executable, "-c", textwrap.dedent(code)],
+        encoding="utf-8",
+        capture_output=True,
+        env=env,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), done.stderr

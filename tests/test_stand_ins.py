@@ -188,7 +188,7 @@ def test_a_dpr_tower_is_the_adapter_merged(empty_cache, tmp_path, tower):
     base = BertModel.from_pretrained(minilm, add_pooling_layer=False, dtype="float32")
     stand_ins.equal_lengths(base, 3.0)
     wanted = low_rank(base, tmp_path / "a")
-    (tmp_path / "a" / "vectors.json").write_text('{"length": 3.0}')
+    (tmp_path / "a" / "vectors.json").write_text('{"length": 3.0}', encoding="utf-8")
     made = stand_ins.whole(f"f/{tower}", f"dpr-{tower}", tmp_path / "a", minilm)
     kind = DPRQuestionEncoder if tower == "question" else DPRContextEncoder
     opened = kind.from_pretrained(made).eval()
