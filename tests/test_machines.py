@@ -72,6 +72,11 @@ def test_text_is_utf_8_everywhere(file):
     assert without_encoding(file.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.parametrize("book", books.BOOKS, ids=books.name)
+def test_a_lesson_reads_and_writes_utf_8(book):
+    assert [found for cell in books.code(books.read(book)) for found in without_encoding(cell.source)] == []
+
+
 def test_what_is_pinned_takes_every_python_that_the_course_takes():
     """The first 3.11 too: Debian 12 has 3.11.2."""
     lines = (books.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
