@@ -298,6 +298,17 @@ def test_a_comparison_on_the_same_questions_is_the_sharper_one():
     assert first / last == pytest.approx(np.sqrt(300 / 10), rel=0.25)
 
 
+def test_what_the_prose_says_of_the_scores():
+    """The verdict cannot be read off MiniLM's vectors, and twelve texts make the widest interval."""
+    line = r"^Classification +(\S+) +\S+ +\S+ +(\S+)$"
+    minilm, random = map(float, re.search(line, books.shown("11", "scores"), re.M).groups())
+    assert minilm <= random + 0.02
+    line = r"^(\w+) +MiniLM less raw BERT: \S+ \((\S+) to (\S+)\)"
+    ends = re.findall(line, books.shown("11", "differences"), re.M)
+    widths = {kind: float(high) - float(low) for kind, low, high in ends}
+    assert len(widths) == 8 and max(widths, key=widths.get) == "Summarization"
+
+
 # the checks of the exercises --------------------------------------------------------------
 
 NAMES = ("recall", "reciprocal_rank", "average_precision", "interval")

@@ -117,19 +117,19 @@ def test_made_vectors_are_like_real_ones_and_random_ones_are_not():
         )
     }
     real, made, random = (found[k] for k in ("real words", "made from them", "random numbers"))
-    assert abs(real[0] - made[0]) < 0.05 and abs(real[1] - made[1]) <= 3
+    assert abs(real[0] - made[0]) < 0.1 and abs(real[1] - made[1]) <= 3
     assert random[0] > real[0] + 0.1 and random[1] > 1.8 * real[1]
     recalls = [float(x) for x in re.findall(r"recall@10 (\S+)", books.shown("12", "kinds"))]
     assert recalls[2] < min(recalls[:2]) - 0.2 and abs(recalls[0] - recalls[1]) < 0.06
 
 
 def test_exact_search_grows_fastest_and_a_fixed_setting_slowest():
-    exact, equal, fixed = (
-        float(a) for a in re.findall(r"time grows as n\^(\S+);", books.shown("12", "growth"))
-    )
-    assert exact > equal + 0.2 and equal > fixed + 0.1
+    line = r"time grows as n\^(\S+), vectors compared as n\^(\S+);"
+    lines = re.findall(line, books.shown("12", "growth"))
+    for exact, equal, fixed in ([float(a) for a in column] for column in zip(*lines, strict=True)):
+        assert exact > equal + 0.2 and equal > fixed + 0.1
     shares = [float(x) for x in re.findall(r"efSearch 40 has recall (\S+)", books.shown("12", "growth"))]
-    assert shares[0] - shares[-1] > 0.08
+    assert shares == sorted(shares, reverse=True) and shares[0] - shares[-1] > 0.03
     efs = [int(x) for x in re.findall(r"\(efSearch +(\d+)\)", books.shown("12", "growth"))]
     assert efs == sorted(efs) and efs[-1] > 2 * efs[0]
 
