@@ -25,7 +25,7 @@ from tests import books
 CUDA = 512 if importlib.util.find_spec("nvidia") else 0  # torch's CUDA build loads its libraries, GPU or not
 LARGEST_KERNEL = 1536 + CUDA  # MiB
 LARGER = {"06_dual_encoder_training": 2048 + CUDA}  # two published encoders, Adam's two moments of each
-LONGEST = ["06", "10", "13", "09", "14", "12", "11", "07"]  # first, so that two workers end together
+LONGEST = "06 10 13 09 14 03 12 11 07 01".split()  # first, so that two workers end together
 
 
 def pytest_addoption(parser):
@@ -54,6 +54,19 @@ def pytest_configure(config):
     there = {lesson_of(path) for path in books.LESSONS}
     for number in sorted(wanted(config) - there):
         raise pytest.UsageError(f"no lesson {number}: name lessons by their two digits, --lessons '03 07'")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """The documentation's text is there before a lesson asks for it: made for the first time, in a fresh
+    clone, it shows its progress, which no saved output has."""
+    config = session.config
+    asked = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    lessons = config.option.nbval and any(path.is_relative_to(books.NOTEBOOKS) for path in asked)
+    if lessons and not hasattr(config, "workerinput"):
+        from helpers import documentation
+
+        documentation.corpus()
 
 
 def pytest_ignore_collect(collection_path, config):
