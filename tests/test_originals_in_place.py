@@ -18,8 +18,8 @@ GLOVE = "glove-wiki-gigaword-100"
 
 
 def tiny_glove(folder):
-    """The publisher's file layout, with 12,000 words and vectors that mean nothing."""
-    words = models.word_vectors(GLOVE, limit=12_000, quiet=True).index_to_key
+    """The publisher's file layout, with the course's words and vectors that mean nothing."""
+    words = models.word_vectors(GLOVE, quiet=True).index_to_key
     numbers = np.random.default_rng(0).normal(size=(len(words), 100)).astype("f").round(4)
     lines = [f"{len(words)} 100"]
     lines += [f"{w} " + " ".join(map(str, v)) for w, v in zip(words, numbers, strict=True)]
