@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from test_originals_in_place import tiny_bert
-from transformers import BertForMaskedLM, BertTokenizer, pipeline
+from transformers import BertForMaskedLM, BertModel, BertTokenizer, pipeline
 
-from helpers import data
+from helpers import data, models
 from helpers.exercises import lesson02
+from helpers.exercises.lesson02 import MASKED, TWO_TIMES
 
 LESSON = books.NOTEBOOKS / "02_bert_contextual_embeddings.ipynb"
 SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
@@ -25,6 +26,9 @@ NAMES = (
     "nearest_same",
     "neighbours_only",
     "fill",
+    "in_front",
+    "raises",
+    "hidden_vector",
 )
 
 
@@ -36,7 +40,7 @@ def space(tmp_path_factory):
     folder = folder / "bert-base-uncased"
     masked = BertForMaskedLM.from_pretrained(folder).eval()
     space = books.definitions(LESSON, *NAMES)
-    space |= {"masked": masked, "model": masked.bert, "longest": 512}
+    space |= {"masked": masked, "model": masked.bert, "longest": 512, "torch": torch}
     space["tokenizer"] = BertTokenizer.from_pretrained(folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for a model this small, more of them only wait for one another
@@ -125,6 +129,33 @@ def test_the_toy_is_attention():
     assert np.allclose(list(space["attend"]("abc").values()), theirs)
 
 
+def test_the_hidden_vector_is_the_one_at_the_mask(space):
+    theirs = pipeline("feature-extraction", model=space["model"], tokenizer=space["tokenizer"])
+    wanted = np.array(theirs("Batting averages: the [MASK] broke."))[0][
+        space["tokenizer"]("Batting averages: the [MASK] broke.").tokens().index("[MASK]")
+    ]
+    found = space["hidden_vector"]("Batting averages: the bat broke.", "bat")
+    assert np.allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "front"),
+    [
+        ("Batting: My new bat broke.", "new"),
+        ("A 'bat'!", "a"),
+        ("Bat and ball.", ""),
+        ("He, the bat-man", "the"),
+    ],
+)
+def test_the_word_in_front(space, sentence, front):
+    assert space["in_front"](sentence, "bat") == front
+
+
+def test_what_a_shared_label_raises(space):
+    unit = np.array([[1.0, 0], [1, 0], [0.6, 0.8]])
+    assert space["raises"](unit, np.array(list("aab"))) == pytest.approx(1 - 0.6)
+
+
 @pytest.fixture
 def cloud():
     points = np.random.default_rng(0).normal(size=(30, 5))
@@ -204,10 +235,166 @@ def test_no_recipe_trains_on_the_senses():
     assert all(name.endswith("_report.py") for name in using), using
 
 
-def test_the_bats_of_the_heatmap_are_not_in_the_table():
-    cell = next(c for c in books.code(books.read(LESSON)) if c.source.startswith("bats = {"))
-    sentences = re.findall(r'"([A-Z][^"]+\.)"', cell.source)
-    assert len(sentences) == 6 and not set(sentences) & set(data.word_senses()["sentence"])
+def test_the_banks_of_the_heatmap_are_not_in_the_table():
+    sentences = re.findall(r'"([A-Z][^"]+\.)"', books.cell("02", "banks").source)
+    assert len(sentences) == 5 and not set(sentences) & set(data.word_senses()["sentence"])
+
+
+# what the sentences say -------------------------------------------------------------------
+
+PROSE = " ".join(
+    " ".join(cell.source.split()) for cell in books.read(LESSON).cells if cell.cell_type == "markdown"
+)
+
+
+def share(number: str) -> str:
+    """0.64 as the prose writes it: 64 %."""
+    return f"{round(100 * float(number))} %"
+
+
+def test_by_hand_as_the_library():
+    assert "by hand the same as the model's input: True" in books.shown("02", "input")
+    assert books.shown("02", "head").split("\n")[:2] == [
+        "weights as the library's: True",
+        "result as the library's:  True",
+    ]
+    assert "the first layer by hand: True" in books.shown("02", "layer")
+    assert "atol=1e-5" in books.cell("02", "head").source  # the bound that the comparison names
+    tables, attention, wide = re.findall(r"numbers, (\d+)%", books.shown("02", "layer"))
+    assert int(tables) + int(attention) + int(wide) == 100
+    assert f"more than half of all numbers, {tables} %, are in the tables" in PROSE
+
+
+def test_the_head_of_the_picture(real):
+    """What the prose says of the picture, computed again by the library alone."""
+    sentence = "We fished from the bank of the river."
+    model = BertModel.from_pretrained(real["folder"], attn_implementation="eager").eval()
+    batch = real["tokenizer"](sentence, return_tensors="pt")
+    with torch.no_grad():
+        first = model(**batch, output_attentions=True).attentions[0][0]
+    pieces = batch.tokens()
+    most = first[:, pieces.index("bank"), pieces.index("river")].max().item()
+    assert f"*Bank* takes {most:.0%} of".replace("%", " %") in PROSE
+    assert f'"{sentence}"' in books.cell("02", "head").source
+
+
+def test_two_banks():
+    one, other = re.findall(r"BERT (\S+), GloVe 1\.00", books.shown("02", "two-banks"))
+    assert f"{one} for two banks of one sense, {other} for two senses" in PROSE
+    assert re.findall(r"layer +\d: (\S+)", books.shown("02", "depth")) == ["1.00", "0.72"]
+    same, other = re.findall(r"mean cosine (\S+),", books.shown("02", "eight"))
+    assert f"brighter than the other two: {same} on average against {other}" in PROSE
+
+
+def test_each_of_eight_banks_is_nearest_to_its_own_sense(real):
+    space = books.definitions(LESSON, "place_of", "word_vector", "cosine", "nearest_same")
+    space |= real | {"longest": 512}
+    given = {"lent": "The bank lent me the money.", "fishing": "We fished from the bank of the river."}
+    given["account"] = "She opened an account at the bank."
+    source = books.cell("02", "banks").source
+    exec(source, space | given, space)
+    assert space["nearest_same"](space["eight"], space["money_or_river"]).all()
+    names = list(space["banks"])
+    muddy = names.index("canoe, muddy")
+    cosines = space["eight"] @ space["eight"].T
+    assert [round(float(cosines[muddy, names.index(n)]), 2) for n in ("took the cheque", "fished from")] == [
+        0.74
+    ] * 2
+    assert "as near to *took the cheque* (0.74) as to *fished from* (0.74)" in PROSE
+
+
+def by_word():
+    rows = re.findall(r"(?m)^(\w+) +" + r" +".join([r"(\d\.\d\d)"] * 6) + "$", books.shown("02", "by-word"))
+    return {word: tuple(map(float, numbers)) for word, *numbers in rows}
+
+
+def test_word_by_word():
+    words = by_word()
+    assert len(words) == 8 and next(iter(words)) == "bank" and list(words)[-1] == "bat"
+    assert words["bank"][:3] == (1, 1, 1) and "in all 28 sentences" in PROSE
+    assert words["match"][0] == words["seal"][0]
+    assert f"*Bark* has {share(words['bark'][0])}, *match* and *seal* have {share(words['seal'][0])}" in PROSE
+    right, low, high, guessing, _, across = words["bat"]
+    assert low < guessing < high
+    said = f"last with {share(right)}, and its interval, {share(low)} to {share(high)}, holds the {share(guessing)} of"
+    assert said in PROSE
+    assert across > words["bark"][4]
+    assert (
+        f"*bats* of different sense has {across} on average, more than a pair of *barks* of the same sense ({words['bark'][4]})"
+        in PROSE
+    )
+
+
+def test_layer_by_layer():
+    shown = books.shown("02", "layers")
+    chance, first, last = map(
+        int, re.search(r"guessing (\d+)%, layer 0 (\d+)%, last layer (\d+)%", shown).groups()
+    )
+    assert abs(first - chance) <= 3
+    gain = re.search(r"layer 1 makes (\d+)%", shown)[1]
+    assert (
+        f"{gain} % of the gain from {first} % at the input, which is guessing, to {last} % at the end"
+        in PROSE
+    )
+    low, high = re.search(r"layer 0 (\S+), last layer (\S+)\n?$", shown).groups()
+    assert f"grows from {low} to {high}" in PROSE
+
+
+def test_the_bags():
+    shown = books.shown("02", "bags")
+    plain, rare = re.findall(r"(\d+)%; BERT minus this: (\S+)% to (\S+)%", shown)
+    bert = re.search(r"word itself +(\d+)%", shown)[1]
+    assert 0 < float(rare[1]) < float(rare[2]) and float(plain[1]) > 0
+    assert f"reach {plain[0]} %, and {rare[0]} % without the common ones. BERT's {bert} % is more" in PROSE
+    assert f"{float(rare[1])} to {float(rare[2])} points over the better bag" in PROSE
+    assert int(rare[0]) >= int(plain[0])
+    assert f"same sense for {bert} %, a bag of the other words for {rare[0]} %, guessing for 45 %" in PROSE
+
+
+def test_what_was_inherited():
+    """The table of the lesson is the card's."""
+    card = (books.ROOT / "models" / "README.md").read_text(encoding="utf-8")
+    row = re.search(
+        r"\| sense of a word by its nearest neighbour.*?\| (\S+) \| (\S+) \| (\S+) \|", card
+    ).groups()
+    ours, random_start, minilm = map(share, row)
+    assert f"same sense | {random_start} | {ours} | {minilm} |" in PROSE
+    accepted = re.search(r"\| \[MASK\]: an accepted word.*?\| (\d+) \| (\d+) \|", card).groups()
+    assert f"of 20 sentences | {accepted[1]} | {accepted[0]} | - |" in PROSE
+    assert f"brought {random_start}" in PROSE
+
+
+def test_the_hard_case():
+    assert "10 of 28 bats" in books.shown("02", "hard-pairs")
+    pairs = books.shown("02", "hard-pairs")
+    for words in (
+        "the wing of a bat",
+        "the blade of a bat",
+        "bite of a wild bat",
+        "an injured bat",
+        "a cracked bat",
+    ):
+        assert words in pairs and words.removeprefix("the ") in PROSE
+    ratios = re.findall(
+        r"(\w+) +same sense \+(\S+), same word in front \+(\S+), ratio (\S+)",
+        books.shown("02", "hard-frames"),
+    )
+    ratio = {word: float(x) for word, _, _, x in ratios}
+    assert len(ratio) == 8 and max(ratio, key=ratio.get) == "bat"
+    assert f"{ratio['bat']} times as much as the sense does, the most of all eight" in PROSE
+    bank = next(row for row in ratios if row[0] == "bank")
+    assert bank[1] == bank[2] and f"for *bank* both raise it by {bank[1]}" in PROSE
+
+
+def test_the_hidden_bat():
+    shown = books.shown("02", "hard-shares")
+    seen, hidden = re.findall(r"(\d+) of 28 right, (\d+)%", shown)
+    low, high = re.search(r"hidden minus seen \+(\d+)% to \+(\d+)%", shown).groups()
+    assert 0 < int(low) < int(high) and "the interval of the gain lies above 0" in PROSE
+    assert f"{hidden[0]} of 28 come out right, {hidden[1]} %" in PROSE and f"than {seen[1]} %" in PROSE
+    assert f"hidden, {hidden[1]} % come out right" in PROSE
+    low, high = re.findall(r"hidden minus seen (-\S+)% to \+(\S+)%", shown)[-1]
+    assert f"(−{low[1:]} to +{high} points)" in PROSE
 
 
 # the checks of the exercises --------------------------------------------------------------
@@ -241,10 +428,25 @@ def test_the_checks_accept_the_worked_answers(answers, capsys):
 
 
 def test_the_checks_explain_wrong_answers(answers, capsys):
+    vector = answers["word_vector"]
     wrong = {
-        "twice": [lambda s, w: 1.0, lambda s, w: "near", lambda s, w: 1 / 0],
+        "twice": [
+            lambda s, w: 1.0,
+            lambda s, w: "near",
+            lambda s, w: 1 / 0,
+            lambda s, w: float("nan"),
+            lambda s, w: 1 - answers["twice"](s, w),  # the distance
+            lambda s, w: answers["twice"](TWO_TIMES[0][0], "bat"),  # whatever is asked for
+            lambda s, w: float(vector(s, w, 1) @ vector(s, w, 2)),  # the product, not divided by the lengths
+        ],
         "guess_sense": [lambda w, s: "money", lambda w, s: 3],
-        "chance_of": [lambda s, w: 0.5, lambda s, w: answers["chance_of"](s, "the")],
+        "chance_of": [
+            lambda s, w: 0.5,
+            lambda s, w: answers["chance_of"](s, "the"),
+            lambda s, w: float("nan"),
+            lambda s, w: answers["chance_of"](MASKED[0][0], w),  # whatever the sentence
+            lambda s, w: np.log(answers["chance_of"](s, w)),
+        ],
     }
     for name, functions in wrong.items():
         for function in functions:
@@ -252,6 +454,67 @@ def test_the_checks_explain_wrong_answers(answers, capsys):
             assert capsys.readouterr().out.startswith(f"Not yet: {name} for"), name
         check(answers, name, lambda *case: ...)
         assert capsys.readouterr().out.startswith(f"Not yet written: {name}")
+
+
+@pytest.fixture(scope="module")
+def real():
+    """The course's own copy, and the last layer of the table's sentences."""
+    folder = models.path("bert-base-uncased", quiet=True)
+    space = books.definitions(LESSON, "place_of", "all_layers")
+    space |= {"longest": 512, "folder": folder, "model": BertModel.from_pretrained(folder).eval()}
+    space["tokenizer"] = BertTokenizer.from_pretrained(folder)
+    space["table"] = data.word_senses()
+    space["last"] = space["all_layers"](list(space["table"]["sentence"]), list(space["table"]["word"]))[-1]
+    return {k: space[k] for k in ("folder", "model", "tokenizer", "table", "last")}
+
+
+def test_the_usual_wrong_ways_to_name_a_sense_are_refused(real, capsys):
+    space = books.definitions(SOLUTION, "place_of", "word_vectors", "word_vector", "guess_sense")
+    space |= real | {"rows_of": real["table"].groupby("word", sort=False).indices}
+    right, vector, rows_of, last = (space[k] for k in ("guess_sense", "word_vector", "rows_of", "last"))
+    sense = real["table"]["sense"].to_numpy()
+
+    def states(sentence):
+        with torch.no_grad():
+            return (
+                real["model"](**real["tokenizer"](sentence, return_tensors="pt")).last_hidden_state[0].numpy()
+            )
+
+    def words(sentence):
+        return [w for w in re.findall("[a-z]+", sentence.lower()) if w in rows_of]
+
+    def nearest_mean(word, sentence):
+        senses = list(dict.fromkeys(sense[rows_of[word]]))
+        means = [last[rows_of[word]][sense[rows_of[word]] == s].mean(axis=0) for s in senses]
+        return senses[int(np.argmax(np.array(means) @ vector(sentence, word)))]
+
+    wrong = {
+        "the first word of the table, not the one asked for": lambda w, s: right(words(s)[0], s),
+        "the last word of the table": lambda w, s: right(words(s)[-1], s),
+        "the sentence, not the word": lambda w, s: sense[
+            rows_of[w][(last[rows_of[w]] @ states(s).mean(axis=0)).argmax()]
+        ],
+        "[CLS], not the word": lambda w, s: sense[rows_of[w][(last[rows_of[w]] @ states(s)[0]).argmax()]],
+        "the farthest": lambda w, s: sense[rows_of[w][(last[rows_of[w]] @ vector(s, w)).argmin()]],
+        "the row in the group taken for the row in the table": lambda w, s: sense[
+            (last[rows_of[w]] @ vector(s, w)).argmax()
+        ],
+        "the first sense": lambda w, s: sense[rows_of[w][0]],
+        "the nearest mean": nearest_mean,
+        "the row": lambda w, s: int(rows_of[w][0]),
+    }
+    args = (real["table"], last, real["model"], real["tokenizer"])
+    lesson02.guess_sense(right, *args)
+    assert capsys.readouterr().out.startswith("Right: guess_sense")
+    for name, answer in wrong.items():
+        lesson02.guess_sense(answer, *args)
+        assert capsys.readouterr().out.startswith("Not yet: guess_sense for"), name
+
+
+def test_what_the_solutions_say():
+    assert "animal     The bat was made of ash." in books.shown("02", "new-sentences", solutions=True)
+    cosines = re.findall(r"(?m)^(\d\.\d\d)  ", books.shown("02", "twice", solutions=True))
+    assert cosines[2] < cosines[1] < cosines[0]
 
 
 IRON = [("iron", f"A nail in the {place}.") for place in ("wall", "road", "board", "door")]

@@ -19,6 +19,12 @@ NEW_SENTENCES = [
     ("palm", "A coconut fell from the palm on the beach."),
     ("crane", "The crane lifted the beam to the tenth floor."),
     ("seal", "The seal dived under the ice after a fish."),
+    # two words of the table in one sentence: whoever does not look at the word gives both the same answer
+    ("bat", "The bat flew along the bank of the river."),
+    ("bank", "The bat flew along the bank of the river."),
+    ("palm", "The palm gave no shade to the seal."),
+    ("seal", "The palm gave no shade to the seal."),
+    ("bat", "The owl chased a bat across the field."),  # the nearest sentence and the mean of a sense differ
 ]
 TWO_TIMES = [
     ("The bat in the attic never saw a baseball bat.", "bat"),
