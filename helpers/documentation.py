@@ -3,6 +3,7 @@
     from helpers import documentation
     documentation.corpus()     # a DataFrame: library, object, kind, text
     documentation.passages()   # lesson 13's: library, kind, object, chunk, text
+    documentation.pairs("dev") # lesson 6's: library, object, question (a first sentence), answer (what follows)
 
 The libraries are read as text, never imported: their files are parsed, the documentation strings
 are taken and cleaned to prose (helpers/prose.py; a paragraph that stands in several places is kept
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas
 
 VERSION = 1  # of this code and of prose.py: a change that changes the text makes a new file in the cache
+_SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 COLUMNS = ["library", "object", "kind", "text"]
 SHORTEST = 8  # words; a shorter text says nothing
 
@@ -50,6 +52,23 @@ LIBRARIES = {
 }
 
 SEARCHED = ["numpy", "pandas", "sklearn", "gensim", "sentence_transformers"]  # by lesson 13
+
+# Lesson 6 trains on the first eight, chooses on two, and looks once at five that nothing was trained on,
+# which are those that lesson 13 searches: what lesson 6 trains has read none of lesson 13's text.
+PARTS = {
+    "train": [
+        "datasets",
+        "joblib",
+        "matplotlib",
+        "scipy",
+        "seaborn",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ],
+    "dev": ["huggingface_hub", "networkx"],
+    "test": SEARCHED,
+}
 
 # Tests, copies of other projects, old names kept for compatibility, machinery that nobody calls.
 SKIP = re.compile(
@@ -97,6 +116,28 @@ def passages(size: int = 100, overlap: int = 20, titled: bool = True) -> "pandas
         for chunk, piece in enumerate(cut(row.text, size, overlap)):
             rows.append((row.library, row.kind, row.object, chunk, head + piece))
     return pandas.DataFrame(rows, columns=["library", "kind", "object", "chunk", "text"])
+
+
+def pairs(part: str | None = None) -> "pandas.DataFrame":
+    """The first sentence of a text as a question, the 36 words after it as its answer.
+
+    Columns library, object, question, answer; part: "train", "dev" or "test" (see `PARTS`), or all.
+    A first sentence has at least 4 words and an answer 12; a sentence or an answer that comes a second
+    time is left out, so that no text is in two parts. Raises KeyError for another part, else as `corpus`.
+    """
+    import pandas
+
+    rows = []
+    for row in corpus().itertuples():
+        first, _, rest = _SENTENCE_END.sub("\n", " ".join(row.text.split()), count=1).partition("\n")
+        words = rest.split()
+        if len(first.split()) >= 4 and len(words) >= 12:
+            rows.append((row.library, row.object, first, " ".join(words[:36])))
+    table = pandas.DataFrame(rows, columns=["library", "object", "question", "answer"])
+    table = table[~(table["question"].duplicated() | table["answer"].duplicated())]
+    if part is not None:
+        table = table[table["library"].isin(PARTS[part])]
+    return table.reset_index(drop=True)
 
 
 def cut(text: str, size: int = 100, overlap: int = 20) -> list[str]:

@@ -203,3 +203,31 @@ def test_importing_it_is_light():
         (ROOT / "helpers" / "documentation.py").read_text(encoding="utf-8"),
         re.M,
     )
+
+
+# lesson 6's pairs ---------------------------------------------------------------------------
+
+
+def test_no_text_of_the_pairs_is_in_two_parts(corpus):
+    parts = {name: documentation.pairs(name) for name in documentation.PARTS}
+    everything = documentation.pairs()
+    assert sum(map(len, parts.values())) == len(everything) == len(set(everything["question"]))
+    assert len(set(everything["answer"])) == len(everything)
+    assert all(
+        len(parts[name]) > least for name, least in (("train", 5_000), ("dev", 1_000), ("test", 3_000))
+    )
+    libraries = [set(part["library"]) for part in parts.values()]
+    assert set.union(*libraries) == set(documentation.LIBRARIES) and sum(map(len, libraries)) == 15
+    assert libraries[2] == set(documentation.SEARCHED)
+    with pytest.raises(KeyError):
+        documentation.pairs("training")
+
+
+def test_a_pair_is_a_first_sentence_and_what_follows(corpus):
+    pairs = documentation.pairs("test")
+    texts = corpus.set_index(["library", "object"])["text"]
+    for row in pairs.sample(200, random_state=0).itertuples():
+        text = " ".join(texts[row.library, row.object].split())
+        assert text.startswith(f"{row.question} {row.answer}")
+        assert row.question[-1] in ".!?" and not re.search(r"[.!?] ", row.question)
+        assert len(row.question.split()) >= 4 and 12 <= len(row.answer.split()) <= 36
