@@ -2,7 +2,7 @@
 
     from helpers import data
     data.qa_pairs()      # question, answer            (shared_data/nq_sample.tsv)
-    data.sts()           # sentence1, sentence2, score (shared_data/sts_sample.tsv)
+    data.sts()           # sentence1, sentence2, score, kind (shared_data/sts_sample.tsv)
     data.word_senses()   # word, sense, sentence       (shared_data/word_senses.tsv)
     data.reviews()       # subject, verdict, review    (shared_data/reviews.tsv)
     data.translations()  # english, german             (shared_data/translations.tsv)
@@ -16,6 +16,7 @@ were made is written in shared_data/README.md.
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFram
 
     path: a TSV with these columns. Without it, the test rows of the STS Benchmark
     (mteb/stsbenchmark-sts) where they are on disk, else the course's 300 pairs; one printed
-    line says which (not if `quiet`). Raises as `qa_pairs` does.
+    line says which (not if `quiet`). A file's column kind, as the course's pairs have it (what
+    makes a pair hard), is a fourth column. Raises as `qa_pairs` does.
     """
     from helpers import models
 
@@ -83,7 +85,8 @@ def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFram
             "STS: the course's own 300 pairs. For the STS Benchmark: "
             "python -m helpers.models download mteb/stsbenchmark-sts",
         )
-    table = read_tsv(path or SHARED / "sts_sample.tsv", ["sentence1", "sentence2", "score"])
+    columns = ["sentence1", "sentence2", "score"]
+    table = read_tsv(path or SHARED / "sts_sample.tsv", columns, optional=["kind"])
     return _scored(table, path or "sts_sample.tsv")
 
 
@@ -184,10 +187,11 @@ def tales(path: str | Path | None = None) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def read_tsv(path: str | Path, columns: list[str]) -> "pandas.DataFrame":
+def read_tsv(path: str | Path, columns: list[str], optional: Sequence[str] = ()) -> "pandas.DataFrame":
     """Read a tab-separated file with a header into a DataFrame of the named columns.
 
-    Other columns and the space around a cell are left out. Raises FileNotFoundError; ValueError
+    optional: columns that are read where the header has them. Other columns and the space around
+    a cell are left out. Raises FileNotFoundError; ValueError
     with the file, the line and the column for text that is not UTF-8, a missing column, a row of
     the wrong length, an empty cell, a cell over 20,000 characters, or no rows at all.
     """
@@ -212,6 +216,7 @@ def read_tsv(path: str | Path, columns: list[str]) -> "pandas.DataFrame":
                     f"{path.name}, line 1: no column {column!r}; the first line must name the "
                     f"columns {', '.join(columns)}, separated by tabs"
                 )
+        columns = [*columns, *(c for c in optional if c in header)]
         for row in reader:
             where = f"{path.name}, line {reader.line_num}"
             if len(row) != len(header):

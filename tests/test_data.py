@@ -52,11 +52,21 @@ def test_qa_pairs_are_not_stamped_out_of_a_frame():
 
 def test_sts():
     table = data.sts(quiet=True)
-    assert table.shape == (300, 3) and table["score"].between(0, 5).all()
+    assert list(table) == ["sentence1", "sentence2", "score", "kind"]
+    assert len(table) == 300 and table["score"].between(0, 5).all()
     bands = table["score"].round().value_counts()
     assert bands.min() >= 35 and len(bands) == 6
     pairs = {frozenset(p) for p in zip(table["sentence1"], table["sentence2"], strict=True)}
     assert len(pairs) == 300
+    card = (ROOT / "shared_data" / "README.md").read_text(encoding="utf-8")
+    said = next(line for line in card.splitlines() if line.startswith("`kind` says"))
+    assert {k: int(n) for k, n in re.findall(r"`(\w+)` (\d+)", said)} == Counter(table["kind"])
+
+
+def test_a_table_of_scored_pairs_needs_no_kinds(tmp_path):
+    file = tmp_path / "mine.tsv"
+    file.write_text("note\tsentence1\tscore\tsentence2\nx\ta\t3\tb\n", encoding="utf-8")
+    assert data.sts(file).to_dict("records") == [{"sentence1": "a", "sentence2": "b", "score": 3.0}]
 
 
 def test_word_senses():

@@ -1,6 +1,6 @@
 """No check of an exercise says "Right" to a usual wrong answer, and none breaks off.
 
-Every check of lessons 5 to 14 that needs no large model is given its worked answer, and that answer
+Every check of lessons 4 to 14 that needs no large model is given its worked answer, and that answer
 spoilt in all the ways below. What a single lesson's readers get wrong is in that lesson's own tests.
 """
 
@@ -17,6 +17,7 @@ import torch
 from helpers import data, models
 
 CHECKS = {
+    "04": ["mean_of_words", "mean_cosine", "without_top"],
     "05": ["by_hand", "symmetric_gradient", "without_twins"],
     "06": ["chance_loss", "split", "hard_negatives"],
     "07": ["top_k"],
@@ -29,7 +30,7 @@ CHECKS = {
     "14": ["maxsim_all", "last_pool", "ensemble"],
 }
 NAMES = [(number, name) for number, names in CHECKS.items() for name in names]
-ALSO = {"08": ["join"], "11": ["best_first"]}  # what worked answers call
+ALSO = {"04": ["unit"], "08": ["join"], "11": ["best_first"]}  # what worked answers call
 # arguments that are the same in all cases of a check, so that nobody can tell whether they are read
 ALWAYS_THE_SAME = {"ivf_search": {1, 2, 3}, "filtered": {0, 1, 4}}
 

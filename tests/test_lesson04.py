@@ -1,22 +1,26 @@
 """Lesson 4: pooling against sentence-transformers, intervals by hand, and what its prose says."""
 
+import itertools
 import re
 
 import books
 import numpy as np
 import pytest
 import torch
-from scipy.stats import pearsonr
+from scipy.stats import pearsonr, spearmanr
 from sentence_transformers.sentence_transformer.modules import Pooling
+from sklearn.decomposition import PCA
 from test_data import PUBLISHED_INPUTS
 from test_originals_in_place import tiny_bert
 from transformers import BertModel, BertTokenizer
 
-from helpers import ROOT, pooling
+from helpers import ROOT, data, pooling
 from helpers.exercises import lesson04
 
 LESSON = books.NOTEBOOKS / "04_mean_pooling_vs_sbert.ipynb"
 SOLUTION = books.NOTEBOOKS / "solutions" / LESSON.name
+SOURCE = "\n".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown")
+PROSE = " ".join(SOURCE.split())
 POOLS = {"mean": "mean_pool", "cls": "cls_pool", "max": "max_pool"}
 
 
@@ -33,8 +37,8 @@ def space(tmp_path_factory):
         "one_by_one",
         "unit",
         "compare",
-        "difference",
-        "verdict",
+        "common_words",
+        "pearson",
         "centred",
         "token_lists",
         "within_and_across",
@@ -156,18 +160,42 @@ def test_the_interval_is_the_middle_of_correlations_of_rows_drawn_again():
 
 
 def test_a_difference_is_of_the_same_draws():
-    space = books.definitions(LESSON, "pearson", "interval", "difference", "verdict")
+    space = books.definitions(LESSON, "pearson", "spearman", "interval", "difference")
     draw = np.random.default_rng(2)
     space["gold"] = draw.random(60)
-    good, bad = space["gold"] + 0.05 * draw.random(60), draw.random(60)
-    assert space["difference"](good, good + 0.3, 60) == pytest.approx([0, 0])
-    assert space["verdict"](*space["difference"](good, bad, 60)) == "better"
-    assert space["verdict"](*space["difference"](bad, good, 60)) == "worse"
-    assert space["verdict"](-0.1, 0.1) == "not settled"
+    good, bad, rows = space["gold"] + 0.05 * draw.random(60), draw.random(60), np.arange(60) < 40
+    assert space["difference"](good, good + 0.3, rows) == pytest.approx([0, 0])
+    assert min(space["difference"](good, bad, rows)) > 0 > max(space["difference"](bad, good, rows))
+    assert max(np.abs(space["difference"](good, np.exp(9 * good), rows, space["spearman"]))) < 1e-12
+    assert min(space["difference"](good, np.exp(9 * good), rows)) > 0.01
+    other = np.where(rows, bad, 0)  # what is not in the rows does not count
+    assert space["difference"](good, other, rows) == space["difference"](good, bad, rows)
+
+
+def test_spearman_is_scipys():
+    space = books.definitions(LESSON, "pearson", "spearman")
+    x, y = np.random.default_rng(3).integers(9, size=(2, 5, 40))  # with ties
+    wanted = [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
+    assert space["spearman"](x, y, axis=-1) == pytest.approx(wanted)
+
+
+def test_common_words_are_counted_once(space):
+    assert space["common_words"]("The cat, the CAT!", "A cat sat.") == 1 / 4
+    assert space["common_words"]("7.30 pm", "7.30 pm") == 1 and space["common_words"]("?", "!") == 0
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_whitening_is_that_of_sklearn(share):
+    space = books.definitions(LESSON, "centred", "whitened")
+    vectors = np.random.default_rng(4).normal(size=(50, 6)) * [9, 5, 3, 2, 1, 1] + 4
+    found = space["whitened"](vectors, share)
+    pca = PCA(n_components=share if share < 1 else None, whiten=True)
+    wanted = pca.fit_transform(vectors)
+    assert found.shape == wanted.shape
+    assert np.allclose(found @ found.T * 49, wanted @ wanted.T)  # signs of directions are free
 
 
 def test_fishers_interval_of_the_published_figure_is_scipys():
-    cell = next(c for c in books.code(books.read(LESSON)) if "arctanh(0.9304)" in c.source)
     draw = np.random.default_rng(0)
     a, b = draw.normal(size=(2, 50))
     a, b = (v - v.mean() for v in (a, b))
@@ -176,7 +204,8 @@ def test_fishers_interval_of_the_published_figure_is_scipys():
     found = pearsonr(a, y)
     assert found.statistic == pytest.approx(0.9304)
     low, high = found.confidence_interval()
-    assert f"95 % interval {low:.3f} to {high:.3f}; on all rows 0.827, outside" in books.text(cell)
+    assert f"95 % interval {low:.3f} to {high:.3f}; on all rows 0.827, outside" in books.shown("04", "fisher")
+    assert "0.827 is outside" in PROSE
 
 
 def test_within_and_across_are_the_means_over_pairs_of_tokens(space):
@@ -212,29 +241,228 @@ def test_the_mean_cosine_is_the_squared_length_of_the_mean(space):
 # what the prose says ----------------------------------------------------------------------
 
 
+def shown(tag):
+    return books.shown("04", tag)
+
+
+def table(tag):
+    """A printed DataFrame of one line a row: label -> its numbers."""
+    rows = re.findall(r"(?m)^([A-Za-z][^\d\n]*?) {2,}(-?\d.*)$", shown(tag))
+    return {label: [float(x) for x in numbers.split()] for label, numbers in rows}
+
+
+def differences(tag):
+    """(group, what is compared) -> for each measure (difference, low, high), as printed."""
+    found = re.findall(r"(?m)^(.+?) +SBERT minus (.+?)  ( *[pP]earson.*)$", shown(tag))
+    each = r"\w+ \+(\S+) \(\+(\S+) to \+(\S+)\)"
+    return {(group, name.strip()): re.findall(each, line) for group, name, line in found}
+
+
+def test_what_is_inherited_is_the_cards():
+    card = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
+    rows = {
+        "mean-pooled Pearson, STS Benchmark development part": "Pearson with the scores, development rows",
+        "median cosine of unrelated messages among the eleven of lesson 4": "median cosine of the unrelated",
+    }
+    for there, here in rows.items():
+        columns = next(line for line in card.splitlines() if line.startswith(f"| {there}")).split("|")[2:5]
+        stand_in, scratch, sbert = (re.search(r"0\.\d{3}", column)[0] for column in columns)
+        said = next(line for line in SOURCE.splitlines() if line.startswith(f"| {here}"))
+        assert re.findall(r"0\.\d{3}", said) == [stand_in, scratch, sbert]
+        assert abs(float(scratch) - float(sbert)) > abs(float(stand_in) - float(sbert))
+    assert "(4 layers of 256)" in PROSE
+    assert "4 layers of 256" in card and "2 hours and 20 minutes" in card and "two hours of masked" in PROSE
+
+
+def test_pooling_and_padding():
+    assert "[4.33, 5.67]" in shown("pools") and "(2, 4). Without it the padding joins in" in PROSE
+    assert "makes it (4.33, 5.67)" in PROSE and "mean_pool  [[3.0, 2.0], [2.0, 4.0]]" in shown("pools")
+    come, by_length = re.search(r"as they come (\d+)%, sorted by length (\d+)%", shown("padding")).groups()
+    assert f"is padding ({come} %); sorted by length, {by_length} %" in PROSE and 30 <= int(come) <= 36
+
+
+def test_the_messages_and_the_kettle():
+    said = shown("messages")
+    pair = re.findall(r"snow and paleo (\S+);", said)
+    medians = re.findall(r"median of unrelated messages (\S+),", said)
+    near = re.findall(r"same topic: (\d+) of 11", said)
+    assert f"raw BERT gives snow and paleo {pair[0]}, SBERT {pair[1]}" in PROSE
+    assert f"of all unrelated messages are {medians[0]} and {medians[1]}" in PROSE
+    assert near[1] == "11" and f"In raw BERT {near[0]} of 11 have, in SBERT all 11" in PROSE
+    assert float(medians[0]) - float(medians[1]) >= 0.3
+    of_topics = [float(x) for x in re.findall(r"of one topic (\S+)", said)]
+    assert of_topics[0] - float(medians[0]) < 0.1, "nearly as bright"
+    tea, parliament = re.findall(r"raw BERT +(\S+) +SBERT +(\S+)", shown("compare"))
+    assert f"a cosine of {parliament[0]} in raw BERT, nearly the {tea[1]} that SBERT gives" in PROSE
+
+
+def test_the_groups():
+    sizes = dict(re.findall(r"([a-z ]+): (\d+) pairs", shown("pairs")))
+    found = {group.strip(): int(size) for group, size in sizes.items()}
+    assert found == {"all": 300, "plain": 122, "other words": 37, "same words": 141}
+    assert "122 are plain. In 141 the two sentences share many" in PROSE and "37 say the same in" in PROSE
+    pairs = data.sts(data.SHARED / "sts_sample.tsv")
+    assert pairs.loc[pairs["kind"] == "paraphrase", "score"].min() >= 4 and "all scored 4 to 5" in PROSE
+
+
+def test_common_words_lift_a_cosine():
+    rows = table("heights")
+    (_, same_score, common, same_bert, same_sbert) = rows["same words"]
+    (_, other_score, few, other_bert, other_sbert) = rows["other words"]
+    assert same_score < other_score and same_bert > other_bert and same_sbert > other_sbert and common > few
+    assert f"a mean cosine of {same_sbert:.2f} in SBERT and {same_bert:.2f} in raw BERT" in PROSE
+    assert f"pairs of other words {other_sbert:.2f} and {other_bert:.2f}" in PROSE
+    assert f"scored {same_score} on average and the second {other_score}" in PROSE
+    middle, top = re.search(
+        r"cosine: (\S+) for scores of 2 to 3, (\S+) for 4 to 5", shown("heights")
+    ).groups()
+    assert middle > top and f"SBERT's mean is {middle} for scores of 2 to 3 and {top} for 4 to 5" in PROSE
+    assert "Common words lift a cosine, whatever the score" in books.cell("04", "scatter").source
+
+
+def test_who_agrees_with_the_scores_on_which_pairs():
+    rows = table("agreement")
+    columns = ["all", "all s", "plain", "plain s", "same words", "same words s"]
+    pearson = {name: dict(zip(columns, numbers, strict=True)) for name, numbers in rows.items()}
+    bert, sbert, glove = pearson["BERT, mean"], pearson["SBERT"], pearson["GloVe, mean"]
+    counting = pearson["common words"]
+    assert f"Pearson {bert['plain']}, where SBERT has {sbert['plain']}" in PROSE
+    assert counting["plain"] == glove["plain"]
+    assert f"common words reaches {counting['plain']} there, and the average of GloVe vectors, also" in PROSE
+    said = f"−{-counting['same words']:.2f}, GloVe at −{-glove['same words']:.2f} and raw BERT's average at"
+    assert f"{said} {bert['same words']}. SBERT has {sbert['same words']}." in PROSE
+    assert f"raw BERT has {bert['all']} and SBERT {sbert['all']}" in PROSE
+    assert f"plain pairs: Pearson {bert['plain']}, SBERT {sbert['plain']}" in PROSE
+    assert f"(same words: {bert['same words']}, SBERT {sbert['same words']})" in PROSE
+    assert f"SBERT's own {sbert['same words']} on the same words is far from the 0.98" in PROSE
+    order = [pearson[name]["all s"] for name in ("BERT, [CLS]", "BERT, mean", "GloVe, mean")]
+    assert order == sorted(order, reverse=True)
+    assert "[CLS] ({}) before the mean ({}), and GloVe last ({})".format(*order) in PROSE
+
+
+def test_fifty_rows_and_all():
+    found = re.findall(r"(?m)^\d+ +(.+?) +(50|300) +(\S+) +(\S+) +(\S+)$", shown("intervals"))
+    at = {(name, rows): numbers for name, rows, *numbers in found}
+    sbert, bert = at["SBERT", "50"], at["BERT, mean", "50"]
+    assert "On 50 rows SBERT has {}, with an interval from {} to {}, and".format(*sbert) in PROSE
+    assert "mean-pooled BERT {}, from {} to {}. The bars overlap.".format(*bert) in PROSE
+    assert float(bert[2]) > float(sbert[1])
+    width = {
+        r: np.mean([float(h) - float(w) for (_, k), (_, w, h) in at.items() if k == r]) for r in ("50", "300")
+    }
+    assert width["50"] > 2 * width["300"]
+
+
+def test_sbert_is_better_in_every_group_and_by_how_much():
+    found = differences("differences")
+    assert len(found) == 8 and all(len(both) == 2 for both in found.values()), "a low end is not above 0"
+    assert all(float(low) > 0 for both in found.values() for _, low, _ in both)
+    plain, same = (found[group, "BERT, mean"][0] for group in ("plain", "same words"))
+    assert "it gains {} in Pearson on plain pairs ({} to {})".format(*plain) in PROSE
+    assert "and {} on pairs of the same words ({} to {})".format(*same) in PROSE
+    assert f"took {plain[0]} of Pearson from it on plain pairs and {same[0]} on pairs of the same" in PROSE
+
+
 def test_the_suspects_are_cleared_as_the_prose_says():
     said = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
     assert "mean pooling\nthe average of its token vectors is its sentence vector: True" in said
-    columns = re.findall(r"unrelated sentences (\S+), squared length of the mean (\S+)", said)
-    assert len(columns) == 5 and all(abs(float(a) - float(b)) < 0.015 for a, b in columns)
-    after = re.findall(r"unrelated \S+ -> (\S+); Pearson", said)
-    assert len(after) == 5 and all(float(x) < 0.02 for x in after)
+    columns = re.findall(r"(?m)^(.+?) +unrelated sentences (\S+), squared.* mean (\S+)", shown("anisotropy"))
+    assert len(columns) == 5 and all(abs(float(a) - float(b)) < 0.015 for _, a, b in columns)
+    unrelated = {name: a for name, a, _ in columns}
+    assert f"{unrelated['BERT, mean']} in raw BERT's average and of {unrelated['SBERT']} in SBERT" in PROSE
+    cls = table("agreement")["BERT, [CLS]"][0]
+    assert f"(unrelated {unrelated['BERT, [CLS]']}, the mean {unrelated['BERT, mean']})" in PROSE
+    assert f"the higher Pearson ({cls}, the mean {table('agreement')['BERT, mean'][0]})" in PROSE
+    raw, trained = map(int, re.findall(r": (\d+)% of what a sentence's tokens share", shown("tokens")))
+    assert f"In raw BERT {raw} % of what they have in common" in PROSE and f"in SBERT {trained} %" in PROSE
+    assert raw > trained
 
 
 def test_averages_of_more_tokens_are_more_alike():
-    cell = next(c for c in books.code(books.read(LESSON)) if c.source.startswith("draw = "))
-    for line in books.text(cell).splitlines():
-        values = [float(x) for x in re.findall(r"\d+: (\S+)", line)]
-        assert len(values) == 6 and values == sorted(values), line
+    ends = []
+    for line in shown("curves").splitlines():
+        values = re.findall(r"\d+: (\S+)", line)
+        assert len(values) == 6 and list(map(float, values)) == sorted(map(float, values)), line
+        ends += [f"from {values[0]} to {values[-1]}"]
+    assert f"raw BERT's {ends[0]} and SBERT's {ends[1]}" in PROSE
 
 
-def test_raw_bert_and_sbert_differ_as_the_lesson_is_about(space):
-    """On the saved run: unrelated messages, and what a sentence's tokens share."""
-    said = "\n".join(books.text(c) for c in books.code(books.read(LESSON)))
-    raw, trained = map(float, re.findall(r"median of unrelated messages (\S+),", said))
-    assert raw - trained >= 0.3
-    raw, trained = map(int, re.findall(r"share, (\d+)% all sentences share", said))
-    assert raw > trained
+def test_what_the_cures_mend():
+    page = books.cell("04", "cures").outputs[-1].data["text/html"]
+    labels = itertools.product(
+        ["GloVe, mean", "BERT, mean", "SBERT"],
+        ["centred", "whitened, 90 %", "whitened, 99 %"],
+        ["unrelated", "all", "plain", "same words"],
+    )
+    at = dict(zip(labels, re.findall(r"<td>(.*?)</td>", page), strict=True))
+    assert all(at.pop(label).endswith("→ 0.00") for label in list(at) if label[2] == "unrelated")
+    at = {label: re.fullmatch(r"→ (\S+) \((\S+) to (\S+)\)", said).groups() for label, said in at.items()}
+    assert "each cure takes unrelated sentences to 0.00" in PROSE and len(at) == 27
+    before = {name: numbers[::2] for name, numbers in table("agreement").items()}
+
+    def signed(x):
+        return x.lstrip("+").replace("-", "−")
+
+    glove, bert = at["GloVe, mean", "centred", "plain"], at["BERT, mean", "whitened, 90 %", "plain"]
+    said = f"from {before['GloVe, mean'][1]} to {glove[0]} by centring alone (change {signed(glove[1])} to"
+    assert f"{said} {signed(glove[2])})" in PROSE and float(glove[0]) == before["BERT, mean"][1]
+    said = (
+        f"from {before['BERT, mean'][1]} to {bert[0]} with whitening ({signed(bert[1])} to {signed(bert[2])})"
+    )
+    assert said in PROSE and float(bert[1]) > 0
+    sbert = at["SBERT", "whitened, 90 %", "plain"]
+    assert f"SBERT itself gains nothing ({signed(sbert[1])} to {signed(sbert[2])})" in PROSE
+    for cure in ("centred", "whitened, 90 %"):
+        same, low, high = at["BERT, mean", cure, "same words"]
+        assert float(same) == before["BERT, mean"][2] and float(low) < 0 < float(high)
+        assert f"raw BERT is at {same} before and after" in PROSE
+    overall, weak = at["BERT, mean", "whitened, 90 %", "all"], at["BERT, mean", "whitened, 99 %", "all"]
+    assert float(overall[2]) < 0 and float(weak[2]) < 0
+    cost = before["BERT, mean"][0] - float(overall[0])
+    said = (
+        f"costs raw BERT {cost:.2f}, from {before['BERT, mean'][0]} to {overall[0]} ({signed(overall[1])} to"
+    )
+    assert f"{said} {signed(overall[2])})" in PROSE
+    assert f"with 99 % of the variance {before['BERT, mean'][0] - float(weak[0]):.2f}" in PROSE
+
+
+def test_what_is_left_after_whitening():
+    found = differences("left")
+    plain, same = (found[group, "BERT, mean, whitened"][0] for group in ("plain", "same words"))
+    assert "SBERT is still {} ahead of it ({} to {})".format(*plain) in PROSE and float(plain[1]) > 0
+    assert "{} behind SBERT ({} to {})".format(*same) in PROSE and float(same[1]) > 0
+
+
+def test_the_threshold():
+    found = re.findall(r"(?m)^(.+?) +above 0.5: +(\d+)% of unr.*?, +(\d+)% of", shown("threshold"))
+    shares = {name: tuple(map(int, numbers)) for name, *numbers in found}
+    raw, centred = shares["BERT, mean"][0], shares["centred"]
+    assert f"A threshold of 0.5 takes {raw} % of all unrelated" in PROSE
+    assert f"and {centred[0]} % after centring" in PROSE
+    assert centred[1] == 75 and "misses a quarter of the pairs scored 4 to 5" in PROSE
+
+
+def test_the_published_distance_and_ours():
+    ours = [float(x) for x in re.findall(r"Pearson, 50 rows +(0\.\d{3}) \(p", shown("published"))]
+    (raw, sbert, *rest) = ours
+    assert (raw, sbert) == (0.321, 0.930) and len(rest) == 2
+    assert f"{sbert - raw:.3f} between the published figures of fifty rows" in PROSE
+    gap = differences("differences")["first 50", "BERT, mean"][0][0]
+    assert f"{gap} between ours" in PROSE
+    assert float(gap) < sbert - raw and "which the published figures near the end show, are larger" in PROSE
+
+
+def test_what_the_solutions_say():
+    prose = " ".join(" ".join(c.source.split()) for c in books.read(SOLUTION).cells)
+    each = r"all (\S+), plain (\S+), same words (\S+)"
+    (_, plain, same), (_, alone_plain, alone_same) = re.findall(each, books.shown("04", "words-alone", True))
+    assert plain == alone_plain and f"{plain} on plain pairs both ways" in prose
+    assert f"{alone_same} in place of {same} on pairs of the same words" in prose
+    rows = re.findall(rf"unrelated (\S+); Pearson {each}", books.shown("04", "top", True))
+    assert len(rows) == 5 and all(unrelated == "0.00" for unrelated, *_ in rows[1:])
+    (_, _, plain, same), (_, _, plain3, same3), (_, _, plain10, same10) = rows[0], rows[3], rows[4]
+    assert f"rises from {plain} to {plain3} with *k* = 3 and is back at {plain10} with *k* = 10" in prose
+    assert f"it goes from {same} to {same3} and {same10}" in prose
 
 
 def test_the_messages_are_the_published_ones():
@@ -257,17 +485,71 @@ def test_the_worked_answers_are_right_and_the_blanks_are_not(capsys):
     books.judge_exercises(lesson04, SOLUTION, capsys, *NAMES, also=("unit",))
 
 
-def test_the_checks_explain_wrong_answers(capsys):
-    def table_of_all(vectors):
-        rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.linalg.norm(rows.mean(axis=0)) ** 2  # each row's cosine with itself is in it
+def cosines_of_all(vectors):
+    rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return rows @ rows.T
 
-    wrong = {
-        "mean_of_words": [pooling.mean_pool, lambda t, m: t[:, 1:-1].mean(dim=1), lambda t, m: 1 / 0],
-        "mean_cosine": [table_of_all, lambda v: (v.sum(0) @ v.sum(0) - len(v)) / (len(v) * (len(v) - 1))],
-        "without_top": [lambda v, k: v - v.mean(axis=0), lambda v, k: v[:1], lambda v, k: v],
-    }
-    for name, functions in wrong.items():
-        for function in functions:
-            getattr(lesson04, name)(function)
-            assert capsys.readouterr().out.startswith(f"Not yet: {name} for"), name
+
+def principal(vectors, k, centre=True, last=False):
+    x = vectors - vectors.mean(axis=0) if centre else vectors
+    directions = np.linalg.svd(x, full_matrices=False)[2]
+    return x, (directions[len(directions) - k :] if last else directions[:k])
+
+
+def without(x, directions):
+    return x - x @ directions.T @ directions
+
+
+WRONG = {
+    "mean_of_words": {
+        "all tokens": pooling.mean_pool,
+        "the mask not read": lambda t, m: t[:, 1:-1].mean(dim=1),
+        "[SEP] left in": lambda t, m: pooling.mean_pool(t[:, 1:], m[:, 1:]),
+        "[CLS] left in": lambda t, m: pooling.mean_pool(t[:, :-1], m[:, 1:]),
+        "the last position taken for [SEP]": lambda t, m: pooling.mean_pool(t[:, 1:-1], m[:, 1:-1]),
+        "divided by all tokens": lambda t, m: (
+            (t[:, 1:-1] * m[:, 2:, None]).sum(dim=1) / m.sum(dim=1)[:, None]
+        ),
+        "a sum": lambda t, m: (t[:, 1:-1] * m[:, 2:, None]).sum(dim=1),
+        "one row for all": lambda t, m: (t[:, 1:-1] * m[:, 2:, None]).sum(dim=(0, 1)) / m[:, 2:].sum(),
+    },
+    "mean_cosine": {
+        "with itself": lambda v: np.linalg.norm((v / np.linalg.norm(v, axis=1)[:, None]).mean(axis=0)) ** 2,
+        "dot products": lambda v: (v.sum(0) @ v.sum(0) - len(v)) / (len(v) * (len(v) - 1)),
+        "the table": lambda v: cosines_of_all(v)[~np.eye(len(v), dtype=bool)].mean(),
+        "the table's upper half": lambda v: cosines_of_all(v)[np.triu_indices(len(v), 1)].mean(),
+        "neighbours alone": lambda v: np.diag(cosines_of_all(v), 1).mean(),
+        "cosine with the mean": lambda v: (
+            (v @ v.mean(0)) / np.linalg.norm(v, axis=1) / np.linalg.norm(v.mean(0))
+        ).mean(),
+    },
+    "without_top": {
+        "k not read": lambda v, k: v - v.mean(axis=0),
+        "one row": lambda v, k: v[:1],
+        "as they came": lambda v, k: v,
+        "not centred": lambda v, k: without(*principal(v, k, centre=False)),
+        "the weakest": lambda v, k: without(*principal(v, k, last=True)),
+        "one too many": lambda v, k: without(*principal(v, k + 1)),
+        "only the k-th": lambda v, k: without(principal(v, k)[0], principal(v, k)[1][k - 1 : k]),
+        "the mean added again": lambda v, k: without(*principal(v, k)) + v.mean(axis=0),
+        "kept, not taken away": lambda v, k: v - v.mean(axis=0) - without(*principal(v, k)),
+        "columns of most variance": lambda v, k: np.where(
+            np.isin(np.arange(v.shape[1]), np.argsort(-v.var(axis=0))[:k]), 0, v - v.mean(axis=0)
+        ),
+        "scaled to length 1": lambda v, k: without(*principal(v, k)) / np.linalg.norm(v, axis=1)[:, None],
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "mistake"), [(name, mistake) for name in WRONG for mistake in WRONG[name]])
+def test_the_usual_wrong_answers_are_told(name, mistake, capsys):
+    getattr(lesson04, name)(WRONG[name][mistake])
+    said = capsys.readouterr().out
+    assert said.startswith(f"Not yet: {name} for") and said.count("\n") == 1, said
+
+
+def test_a_table_of_all_cosines_is_told_what_it_holds(capsys):
+    lesson04.mean_cosine(WRONG["mean_cosine"]["the table"])
+    assert re.search(
+        r"it held \d+ MB at once, as a table does; the vectors have 0.03 MB", capsys.readouterr().out
+    )

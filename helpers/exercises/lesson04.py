@@ -35,32 +35,43 @@ def mean_of_words(mean_of_words: Callable) -> None:
 
 
 def mean_cosine(mean_cosine: Callable) -> None:
-    """mean_cosine(vectors) -> number; the judge is scikit-learn's cosine_similarity."""
+    """mean_cosine(vectors) -> number; the judge is scikit-learn's cosine_similarity, and Python's
+    tracemalloc for what is held at once."""
+    import tracemalloc
+
     import numpy as np
     from sklearn.metrics.pairwise import cosine_similarity
 
     draw = np.random.default_rng(0)
+    many = "2,000 rows of float32, without the table of all their cosines"
     cases = {
         "[[1, 0], [1, 0], [0, 1]]": np.array([[1.0, 0], [1, 0], [0, 1]]),
         "[[1, 0], [0, 5]] (length must not matter)": np.array([[1.0, 0], [0, 5]]),
         "two opposite rows": np.array([[1.0, 2], [-1, -2]]),
         "50 rows in a narrow cone": draw.normal(size=(50, 8)) + 2,
-        "20,000 rows of float32": (draw.normal(size=(20_000, 4)) + 1).astype("f"),
+        many: (draw.normal(size=(2_000, 4)) + 1).astype("f"),
     }
 
     def library(vectors):
-        rows = vectors[:2000] if len(vectors) > 2000 else vectors
-        off = ~np.eye(len(rows), dtype=bool)
-        if len(vectors) == len(rows):
-            return float(cosine_similarity(rows)[off].mean())
-        total = sum(
-            cosine_similarity(vectors[i : i + 500], vectors).sum(dtype="d")
-            for i in range(0, len(vectors), 500)
-        )
-        return float((total - len(vectors)) / (len(vectors) * (len(vectors) - 1)))
+        return float(cosine_similarity(vectors)[~np.eye(len(vectors), dtype=bool)].mean())
+
+    def answer(name):
+        vectors = cases[name].copy()
+        tracemalloc.start()
+        try:
+            found = mean_cosine(vectors)
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        if name == many and found is not None and most > 3 * len(vectors) ** 2:  # a table of float32 has 4
+            raise MemoryError(
+                f"it held {most / 1e6:,.0f} MB at once, as a table does; the vectors have "
+                f"{vectors.nbytes / 1e6:.2f} MB"
+            )
+        return found
 
     wanted = {name: library(vectors) for name, vectors in cases.items()}
-    judge(lambda name: mean_cosine(cases[name].copy()), wanted, "mean_cosine", close, say_number)
+    judge(answer, wanted, "mean_cosine", close, say_number)
 
 
 def without_top(without_top: Callable) -> None:
