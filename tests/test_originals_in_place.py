@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from helpers import models
+from helpers import data, models
 
 GLOVE = "glove-wiki-gigaword-100"
 
@@ -95,12 +95,21 @@ def tiny_dpr(folder):
             (place / "tokenizer_config.json").write_text('{"do_lower_case": true}', encoding="utf-8")
 
 
+def tiny_sts(folder):
+    """The publisher's file of test rows, without the column kind; 80 of the course's pairs."""
+    rows = data.sts(data.SHARED / "sts_sample.tsv")[:80].drop(columns="kind")
+    place = folder / "mteb" / "stsbenchmark-sts"
+    place.mkdir(parents=True)
+    lines = rows.to_json(orient="records", lines=True, force_ascii=False)
+    (place / "test.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+
+
 # lesson -> what its originals are made by; each is called with the folder of originals
 ORIGINALS = {
     "01": [tiny_glove],
     "02": [tiny_glove, tiny_bert],
     "03": [tiny_cross_encoder],
-    "04": [tiny_glove, tiny_bert],
+    "04": [tiny_glove, tiny_bert, tiny_sts],
     "07": [tiny_dpr],
 }
 
@@ -113,6 +122,7 @@ def test_lesson_runs_on_tiny_originals(number, tmp_path, monkeypatch):
     book = books.read(path)
     monkeypatch.setitem(os.environ, "COURSE_MODELS", "original")
     monkeypatch.setitem(os.environ, "COURSE_MODELS_DIR", str(tmp_path))
+    monkeypatch.setitem(os.environ, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     place = {"metadata": {"path": str(path.parent)}}
     NotebookClient(book, timeout=300, kernel_name="python3", resources=place).execute()
     said = "".join(books.text(c) for c in books.code(book))
