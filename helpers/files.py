@@ -25,7 +25,7 @@ def put_whole(path: Path, what: str = "", folder: bool = False) -> Iterator[Path
     inside leaves `path` as it was and nothing beside it. A full disk is an OSError (ENOSPC) of one
     sentence, in which `what` says what had no room (default: the names of the file and its folder).
     """
-    part = path.with_name(f".part-{secrets.token_hex(6)}{path.suffix}")
+    part = path.with_name(f".part-{secrets.token_hex(6)}{path.suffix or '.part'}")  # torch wants an ending
     try:
         if folder:
             part.mkdir()

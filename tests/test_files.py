@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from helpers import files
@@ -21,6 +22,13 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path):
         part.write_text("third, half", encoding="utf-8")
         raise KeyboardInterrupt
     assert place.read_text(encoding="utf-8") == "second" and list(tmp_path.iterdir()) == [place]
+
+
+def test_torch_writes_to_it_whatever_the_ending(tmp_path):
+    for name in ("adam", "adam.pt", "base.adam"):
+        with files.put_whole(tmp_path / name) as part:
+            torch.save({"step": torch.tensor(3)}, part)
+        assert torch.load(tmp_path / name, weights_only=True)["step"] == 3
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
