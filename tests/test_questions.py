@@ -141,12 +141,23 @@ def test_maxsim_of_the_recipe_is_the_librarys():
     assert torch.allclose(colbert.maxsim(q, p, counted), maxsim(q, p, b_mask=counted), atol=1e-5)
 
 
+def test_the_measures_are_those_of_ranks_counted_by_scipy():
+    from scipy.stats import rankdata
+
+    torch.manual_seed(0)
+    scores, own, echo = torch.randn(40, 9), torch.randint(9, (40,)), torch.randn(40)
+    right = scores[torch.arange(40), own]
+    ranks = rankdata(-scores.numpy(), axis=1)[range(40), own]
+    wanted = (ranks == 1).mean(), (1 / ranks).mean(), float((echo > right).float().mean())
+    assert questions.measures(scores, own, echo) == pytest.approx(wanted)
+
+
 def test_what_colbert_reads():
     from transformers import AutoTokenizer
 
     from helpers import models
 
-    tokenizer = AutoTokenizer.from_pretrained(models.path(colbert.MINILM, quiet=True))
+    tokenizer = AutoTokenizer.from_pretrained(models.path(questions.MINILM, quiet=True))
     ids, attention, counted = colbert.coded(tokenizer, ["who?", "when was it?"], "[unused0]", 8, fill=True)
     assert tokenizer.convert_ids_to_tokens(ids[0]) == [
         "[CLS]",

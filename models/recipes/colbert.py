@@ -29,13 +29,11 @@ import torch
 from bert import cast
 from dpr import batches, build
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from questions import MINILM
 from questions import export as export_adapter
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-from transformers import AutoTokenizer
 
-from helpers import files, models
+from helpers import files
 
 DIM, QUERY, LONGEST = 128, 32, 96
 SETTINGS = {
@@ -138,24 +136,15 @@ def all_scores(model, tokenizer, asked, texts, device, size=64):
     return out
 
 
-def ranks_of(scores, own):
-    """The place of passage own[i] for question i, 1 for the best: (n,)."""
-    right = scores.gather(1, torch.tensor(own)[:, None])
-    return (scores > right).sum(1) + 1
-
-
 def score(model, tokenizer, rows, device):
-    """(recall@1, MRR, share of questions whose echo beats the answer); no echo in the first two."""
+    """`questions.measures` of the model on held-out rows."""
     model.eval()
     asked = [q for q, _ in rows]
     texts = questions.unique(answer for _, answer in rows)
-    own = [texts.index(answer) for _, answer in rows]
+    own = torch.tensor([texts.index(answer) for _, answer in rows])
     scores = all_scores(model, tokenizer, asked, texts + asked, device)
     model.train()
-    echo = scores[:, len(texts) :].diagonal()
-    loud = echo > scores[torch.arange(len(own)), own]
-    ranks = ranks_of(scores[:, : len(texts)], own).float()
-    return tuple(float(x.float().mean()) for x in (ranks == 1, 1 / ranks, loud))
+    return questions.measures(scores[:, : len(texts)], own, scores[:, len(texts) :].diagonal())
 
 
 def main():
@@ -175,18 +164,9 @@ def main():
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(args.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.bfloat16 if args.bfloat16 else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(models.path(MINILM, quiet=True))
+    device, kind, tokenizer = questions.start(args)
     parts = questions.split(args.pairs)
-    rows = parts["train"] + questions.course_rows()
-    passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
-    asked_of = dict(
-        zip((q for q, _ in rows), questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True)
-    )
-    answer_of = dict(zip(passages, questions.kept(args.work / "passages.npy", passages), strict=True))
+    rows, passages, misses, asked_of, answer_of = questions.training_rows(parts, args.work)
     dev = {"dev": [row for block in parts["dev"] for row in block], "course": rows[-100:]}
     numbers = list(range(len(rows) - 100))  # the course's last hundred are for measuring
     numbers += list(range(len(parts["train"]), len(rows) - 100)) * (args.course - 1)

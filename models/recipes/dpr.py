@@ -30,7 +30,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from questions import FUNCTION_WORDS, MINILM, as_typed, export
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-from transformers import AutoTokenizer, BertModel
+from transformers import BertModel
 
 from helpers import models, stand_ins
 
@@ -74,11 +74,8 @@ def encode(model, tokenizer, texts, device, size=48):
 
 
 @torch.no_grad()
-def held_out(towers, tokenizer, blocks, device):
-    """(recall@1, MRR, share of questions whose echo beats the answer), over all held-out sentences.
-
-    The echo is not among the passages for the first two figures.
-    """
+def score_pair(towers, tokenizer, blocks, device):
+    """`questions.measures` of the two towers on blocks of held-out rows, over all their sentences."""
     for tower in towers.values():
         tower.eval()
     rows = [row for block in blocks for row in block]
@@ -90,11 +87,7 @@ def held_out(towers, tokenizer, blocks, device):
     echo = encode(towers["ctx"], tokenizer, asked, device).cpu()
     for tower in towers.values():
         tower.train()
-    s = q @ p.T
-    right = s.gather(1, own[:, None])
-    ranks = (s > right).sum(1) + 1
-    loud = (q * echo).sum(1) > right[:, 0]
-    return tuple(float(x.float().mean()) for x in (ranks == 1, 1 / ranks, loud))
+    return questions.measures(q @ p.T, own, (q * echo).sum(1))
 
 
 def batches(rows, passages, misses, size, group, rng):
@@ -206,18 +199,10 @@ def main():
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(args.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.bfloat16 if args.bfloat16 else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(models.path(MINILM, quiet=True))
+    device, kind, tokenizer = questions.start(args)
     parts = questions.split(args.pairs)
-    rows = parts["train"] + questions.course_rows()
-    passages, misses = questions.near_misses(rows, args.work / "near_misses.json")
-    known = dict(
-        zip((q for q, _ in rows), questions.kept(args.work / "asked.npy", [q for q, _ in rows]), strict=True)
-    )
-    known |= zip(passages, questions.kept(args.work / "passages.npy", passages), strict=True)
+    rows, passages, misses, asked, told = questions.training_rows(parts, args.work)
+    known = asked | told
     folders = {name: f"dpr-{name}_encoder-multiset-base" for name in TOWERS}
     towers = {
         name: new_tower(args.rank, args.start and args.start / folder).to(device).train()
@@ -247,7 +232,7 @@ def main():
         save_file(whole | {"step": torch.tensor(step), "spent": torch.tensor(spent)}, state)
         torch.save(optimizer.state_dict(), args.work / "adam")
         with cast(device, kind):
-            found = held_out(towers, tokenizer, parts["dev"], device)
+            found = score_pair(towers, tokenizer, parts["dev"], device)
         with log.open("a", encoding="utf-8") as out:
             out.write(
                 "\t".join([str(step), f"{spent:.0f}", f"{running or 0:.4f}", *(f"{x:.4f}" for x in found)])

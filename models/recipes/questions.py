@@ -14,6 +14,7 @@ import re
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from helpers import data, files, models
 
@@ -122,6 +123,40 @@ def near_misses(rows, file, k=12):
     with files.put_whole(file) as part:
         part.write_text(json.dumps([passages, list(zip(*found, beside, strict=True))]), "utf-8")
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def start(args):
+    """(device, kind of number, MiniLM's tokenizer) of a run with these options; its seed is set."""
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.bfloat16 if args.bfloat16 else torch.float32
+    return device, kind, AutoTokenizer.from_pretrained(models.path(MINILM, quiet=True))
+
+
+def training_rows(parts, work):
+    """The rows to train on, those of the course last, and what MiniLM says of them, kept in `work`.
+
+    parts: as `split` gives them. Returns (rows, passages, misses, asked, told): see `near_misses`;
+    asked and told have MiniLM's unit vector of each question and of each passage.
+    """
+    rows = parts["train"] + course_rows()
+    passages, misses = near_misses(rows, work / "near_misses.json")
+    asked = [q for q, _ in rows]
+    asked = dict(zip(asked, kept(work / "asked.npy", asked), strict=True))
+    told = dict(zip(passages, kept(work / "passages.npy", passages), strict=True))
+    return rows, passages, misses, asked, told
+
+
+def measures(scores, own, echo):
+    """(recall@1, MRR, share of questions whose echo beats the answer).
+
+    scores (n, m): of n questions with m passages; own (n,): the number of each question's answer;
+    echo (n,): the score of each question with itself, which is not among the passages.
+    """
+    right = scores.gather(1, own[:, None])
+    ranks = (scores > right).sum(1) + 1
+    return tuple(float(x.float().mean()) for x in (ranks == 1, 1 / ranks, echo > right[:, 0]))
 
 
 def targets(q, p, own, texts, part):
