@@ -84,8 +84,13 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda i: (i.path.suffix != ".ipynb", place.get(lesson_of(i.path), len(LONGEST))))
 
 
-def advice(item, error: BaseException) -> str:
-    """The command that shows or mends a failure, in a notebook or in a test of one; "" for other tests."""
+def advice(item, call) -> str:
+    """The command that shows or mends a failure, in a notebook or in a test of one; "" for other tests.
+
+    What fails as a notebook is put away, a kernel that grew, says itself what is wrong.
+    """
+    if call.when == "teardown":
+        return ""
     params = item.callspec.params if hasattr(item, "callspec") else {}
     number = lesson_of(params.get("path", item.path))
     if number is None:
@@ -93,6 +98,7 @@ def advice(item, error: BaseException) -> str:
     accept = f"make lessons LESSONS={number} saves what it shows now, git diff tells what is new"
     if item.path.suffix != ".ipynb":
         return f"run lesson {number} again: {accept}\nthis test alone: {os.path.relpath(sys.executable)} -m pytest {item.nodeid}"
+    error = call.excinfo.value
     if isinstance(error, AssertionError):
         return f"the bounds of what lesson {number} shows are in tests/expected/{number}.toml"
     if "outputs differ" not in str(error):
@@ -107,7 +113,7 @@ def advice(item, error: BaseException) -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.failed and (said := advice(item, call.excinfo.value)):
+    if report.failed and (said := advice(item, call)):
         report.sections.append(("what to do", said))
     return report
 

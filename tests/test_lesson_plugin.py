@@ -110,6 +110,7 @@ def test_a_kernel_that_grew_fails_and_the_next_notebook_runs(tmp_path):
             rf"held \d+ MiB; it may hold {lesson_plugin.LARGEST_KERNEL}", printed
         ), printed
         assert "2 passed, 1 error" in printed, printed
+        assert "what to do" not in printed, "no bound and no command mends a kernel's size"
 
 
 def test_a_figure_out_of_its_bounds_fails(tmp_path):
