@@ -260,6 +260,9 @@ def test_fusion_is_ahead_of_either_search_and_the_cross_encoder_adds_nothing(lin
     assert f"has {mean['reranked 100']:.3f} against the {mean['fused by rank']:.3f}" in prose
     assert f"{mean['BM25']:.3f} to {mean['reranked 100']:.3f}" in prose
     assert f"Fusion by score ({mean['fused by score']:.3f})" in prose
+    third = pd.read_csv(TABLE.with_name("reranking.tsv"), sep="\t").query("`first stage` == 'BM25'")
+    added = (third["after"] - third["before"]).mean()
+    assert f"as here (−{-step:.3f}), where behind BM25 in lesson 3 it added {added:.2f}" in prose
     order = ["BM25", "vectors", "fused by rank", "fused by score"]
     assert mean[order].is_monotonic_increasing
     found = re.findall(r"over judged objects alone (\S+)", books.shown("13", "unjudged"))
