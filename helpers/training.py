@@ -10,7 +10,7 @@ show: several processes (scripts/train_retriever.py) and a stop from the keyboar
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,12 +33,13 @@ def contrastive_loss(scores: torch.Tensor, first: int = 0) -> torch.Tensor:
 
 
 def batch_loss(
-    question_encoder, answer_encoder, questions, answers, scale=None, echo=False, bfloat16=False
+    question_encoder, answer_encoder, questions, answers, scale=None, echo=False, bfloat16=False, negatives=()
 ) -> torch.Tensor:
     """The loss of one batch of tokenised questions and answers.
 
     scale: None for plain dot products, else vectors of length 1 and cosines times scale.
-    echo: every question of the batch also stands among the passages.
+    echo: every question of the batch is also among the passages.
+    negatives: tokenised passages that are wrong for every question of the batch.
     bfloat16: the encoders multiply in bfloat16; scores and loss stay in float32.
     Under torchrun the passages of all processes stand in each one's list, with gradients.
     """
@@ -48,6 +49,8 @@ def batch_loss(
         passages = [answer_encoder(*encoders.pad(answers, device))]
         if echo:
             passages.append(answer_encoder(*encoders.pad(questions, device)))
+        if negatives:
+            passages.append(answer_encoder(*encoders.pad(negatives, device)))
     q, p = q.float(), torch.cat([processes.gather(part.float()) for part in passages])
     if scale:
         q, p = normalize(q, dim=1), normalize(p, dim=1) * scale
@@ -63,7 +66,10 @@ def optimizers(*encoders: torch.nn.Module, lr: float) -> list[torch.optim.Optimi
         if isinstance(m, torch.nn.Embedding) and m.sparse and m.weight.requires_grad
     ]
     sparse = {id(t) for t in tables}
-    rest = [p for e in encoders for p in e.parameters() if p.requires_grad and id(p) not in sparse]
+    trained = {
+        id(p): p for e in encoders for p in e.parameters() if p.requires_grad
+    }  # one encoder may be both
+    rest = [p for i, p in trained.items() if i not in sparse]
     found = [torch.optim.Adam(rest, lr=lr, fused=True)]
     return found + ([torch.optim.SparseAdam(tables, lr=lr)] if tables else [])
 
@@ -91,12 +97,17 @@ def train(
     bfloat16: bool | None = None,
     progress: bool = True,
     each_epoch: Callable[[list[float]], None] | None = None,
+    steps: int | None = None,
+    negatives: Sequence[Sequence[int]] | None = None,
 ) -> list[float]:
     """Train both encoders in place; return the loss of every step.
 
+    The two may be one encoder, given twice.
     pairs: a TSV with the columns `questions` and `answers`, or a DataFrame as `data.qa_pairs`
     gives. batch: of all processes together. warmup, scale, echo, bfloat16: see `rate`,
     `batch_loss`; bfloat16 as None is `machine.bfloat16_pays`.
+    steps: stop after so many, in place of `epochs`. negatives: for each pair the rows of further
+    answers that are wrong for it; those of a batch are wrong for all its questions.
     An epoch is len(pairs) // batch whole batches in random order; after each one `each_epoch` is
     called with the losses so far. The keyboard's interrupt stops after the step that is running;
     the encoders are then as that step left them.
@@ -118,7 +129,7 @@ def train(
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     found = optimizers(question_encoder, answer_encoder, lr=lr)
-    steps, losses, mine = epochs * (len(pairs) // batch), [], batch // processes.world()
+    steps, losses, mine = steps or epochs * (len(pairs) // batch), [], batch // processes.world()
     question_encoder.train()
     answer_encoder.train()
     bar = tqdm(total=steps, desc="steps", disable=not progress or processes.rank() > 0)
@@ -139,6 +150,7 @@ def train(
                     scale,
                     echo,
                     bfloat16,
+                    [answers[i] for row in chosen for i in (negatives[row] if negatives is not None else ())],
                 )
                 (loss / processes.world()).backward()
                 processes.add_up_gradients(found)
@@ -147,7 +159,7 @@ def train(
                 losses.append(processes.mean(loss.detach()))
                 bar.update()
                 bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-                if stop.is_set():
+                if stop.is_set() or len(losses) == steps:
                     break
             if each_epoch:
                 each_epoch(losses)

@@ -1,6 +1,7 @@
 """Lesson 2's own definitions against the libraries', on a tiny random BERT; its checks and errors."""
 
 import re
+from itertools import pairwise
 
 import books
 import numpy as np
@@ -28,7 +29,7 @@ NAMES = (
     "fill",
     "in_front",
     "raises",
-    "hidden_vector",
+    "hidden_vectors",
 )
 
 
@@ -79,10 +80,10 @@ def test_place_of_finds_the_characters_of_the_word(space, sentence, word, which,
     [
         ("", "bat", 1, "the sentence is empty"),
         (" \n", "bat", 1, "the sentence is empty"),
-        ("Two bats flew.", "bat", 1, "'bat' does not stand in: two bats flew ."),
-        ("A batsman's battery.", "bat", 1, "'bat' does not stand in"),
-        ("The kingfisher.", "king", 1, "'king' does not stand in"),
-        ("The bat.", "bat", 2, "'bat' stands in the sentence once; there is no which=2"),
+        ("Two bats flew.", "bat", 1, "'bat' does not occur in: two bats flew ."),
+        ("A batsman's battery.", "bat", 1, "'bat' does not occur in"),
+        ("The kingfisher.", "king", 1, "'king' does not occur in"),
+        ("The bat.", "bat", 2, "'bat' occurs in the sentence once; there is no which=2"),
         ("The bat.", "bat", 0, "there is no which=0"),
         ("bat " * 511, "bat", 1, "the sentence has 513 pieces; this model takes at most 512"),
         ("The bat.", "", 1, "BERT has no pieces for ''"),
@@ -134,7 +135,7 @@ def test_the_hidden_vector_is_the_one_at_the_mask(space):
     wanted = np.array(theirs("Batting averages: the [MASK] broke."))[0][
         space["tokenizer"]("Batting averages: the [MASK] broke.").tokens().index("[MASK]")
     ]
-    found = space["hidden_vector"]("Batting averages: the bat broke.", "bat")
+    found = space["hidden_vectors"](["A bat.", "Batting averages: the bat broke."], ["bat", "bat"])[1]
     assert np.allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
 
 
@@ -303,6 +304,18 @@ def test_each_of_eight_banks_is_nearest_to_its_own_sense(real):
     assert "as near to *took the cheque* (0.74) as to *fished from* (0.74)" in PROSE
 
 
+def titles(real) -> str:
+    """What the titles of the picture say, computed again: the share at layer 0 of two words."""
+    space = books.definitions(LESSON, "place_of", "all_layers", "nearest_same")
+    space |= real | {"longest": 512}
+    said = []
+    for word in ("bank", "bat"):
+        part = real["table"][real["table"]["word"] == word]
+        unit = space["all_layers"](list(part["sentence"]), list(part["word"]))[0]
+        said.append(f"{word}, layer 0: {space['nearest_same'](unit, part['sense'].to_numpy()).mean():.0%}")
+    return "; ".join(said)
+
+
 def by_word():
     rows = re.findall(r"(?m)^(\w+) +" + r" +".join([r"(\d\.\d\d)"] * 6) + "$", books.shown("02", "by-word"))
     return {word: tuple(map(float, numbers)) for word, *numbers in rows}
@@ -325,7 +338,7 @@ def test_word_by_word():
     )
 
 
-def test_layer_by_layer():
+def test_layer_by_layer(real):
     shown = books.shown("02", "layers")
     chance, first, last = map(
         int, re.search(r"guessing (\d+)%, layer 0 (\d+)%, last layer (\d+)%", shown).groups()
@@ -336,18 +349,22 @@ def test_layer_by_layer():
         f"{gain} % of the gain from {first} % at the input, which is guessing, to {last} % at the end"
         in PROSE
     )
-    low, high = re.search(r"layer 0 (\S+), last layer (\S+)\n?$", shown).groups()
-    assert f"grows from {low} to {high}" in PROSE
+    gaps = [float(x) for x in re.search(r"layer by layer: (.+)", shown)[1].split()]
+    assert f"grows from {abs(gaps[0]):.2f} to {gaps[-1]:.2f}, but not at every step" in PROSE
+    assert max(gaps) == gaps[-1] and any(later <= earlier for earlier, later in pairwise(gaps))
+    zero = dict(re.findall(r"(bank|bat), layer 0: (\d+)%", titles(real)))
+    assert f"Its shares, {zero['bank']} % and {zero['bat']} %" in PROSE
 
 
 def test_the_bags():
     shown = books.shown("02", "bags")
-    plain, rare = re.findall(r"(\d+)%; BERT minus this: (\S+)% to (\S+)%", shown)
+    plain, rare, pieces = re.findall(r"(\d+)%; BERT minus this: (\S+)% to (\S+)%", shown)
     bert = re.search(r"word itself +(\d+)%", shown)[1]
     assert 0 < float(rare[1]) < float(rare[2]) and float(plain[1]) > 0
     assert f"reach {plain[0]} %, and {rare[0]} % without the common ones. BERT's {bert} % is more" in PROSE
     assert f"{float(rare[1])} to {float(rare[2])} points over the better bag" in PROSE
-    assert int(rare[0]) >= int(plain[0])
+    assert int(rare[0]) >= int(plain[0]) and float(pieces[1]) > 0
+    assert f"They reach {pieces[0]} %, and the layers add {int(bert) - int(pieces[0])} points" in PROSE
     assert f"same sense for {bert} %, a bag of the other words for {rare[0]} %, guessing for 45 %" in PROSE
 
 
@@ -361,7 +378,10 @@ def test_what_was_inherited():
     assert f"same sense | {random_start} | {ours} | {minilm} |" in PROSE
     accepted = re.search(r"\| \[MASK\]: an accepted word.*?\| (\d+) \| (\d+) \|", card).groups()
     assert f"of 20 sentences | {accepted[1]} | {accepted[0]} | - |" in PROSE
-    assert f"brought {random_start}" in PROSE
+    assert f"reached {random_start}" in PROSE
+    assert f"it fills {accepted[0]} of 20, the random start {accepted[1]}." in PROSE
+    shown = books.shown("02", "fill")
+    assert re.search(r"credit \[MASK\].\n +card ", shown) and re.search(r"on the \[MASK\].\n +table ", shown)
 
 
 def test_the_hard_case():
@@ -388,13 +408,24 @@ def test_the_hard_case():
 
 def test_the_hidden_bat():
     shown = books.shown("02", "hard-shares")
-    seen, hidden = re.findall(r"(\d+) of 28 right, (\d+)%", shown)
-    low, high = re.search(r"hidden minus seen \+(\d+)% to \+(\d+)%", shown).groups()
-    assert 0 < int(low) < int(high) and "the interval of the gain lies above 0" in PROSE
-    assert f"{hidden[0]} of 28 come out right, {hidden[1]} %" in PROSE and f"than {seen[1]} %" in PROSE
-    assert f"hidden, {hidden[1]} % come out right" in PROSE
+    rows = re.findall(r"(?m)^(\w+) +" + " +".join([r"(-?\d\.\d\d)"] * 5) + " *$", shown)
+    table = {word: tuple(map(float, numbers)) for word, *numbers in rows}
+    bag, seen, hidden, low, high = table["bat"]
+    assert len(table) == 8 and 0 < low < high
+    assert (
+        f"nearest for {share(hidden)} of the *bats*, and a bag of the other words has {share(bag)}" in PROSE
+    )
+    assert (
+        f"the word itself has {share(seen)}" in PROSE
+        and f"The interval of the gain, {low} to {high}," in PROSE
+    )
+    assert all(
+        row[3] <= 0 for word, row in table.items() if word != "bat"
+    )  # beyond its interval: for no other
+    assert table["palm"][2] < table["palm"][1] and table["bank"][2] < table["bank"][1]
     low, high = re.findall(r"hidden minus seen (-\S+)% to \+(\S+)%", shown)[-1]
     assert f"(−{low[1:]} to +{high} points)" in PROSE
+    assert f"With *bat* hidden, {share(hidden)} come out right" in PROSE
 
 
 # the checks of the exercises --------------------------------------------------------------
@@ -502,6 +533,7 @@ def test_the_usual_wrong_ways_to_name_a_sense_are_refused(real, capsys):
         "the first sense": lambda w, s: sense[rows_of[w][0]],
         "the nearest mean": nearest_mean,
         "the row": lambda w, s: int(rows_of[w][0]),
+        "the nearest of all words": lambda w, s: sense[(last @ vector(s, w)).argmax()],
     }
     args = (real["table"], last, real["model"], real["tokenizer"])
     lesson02.guess_sense(right, *args)
@@ -531,9 +563,10 @@ FINGER = [("finger", f"The nail of her {part} broke.") for part in ("thumb", "to
         ([], "Not yet: there is 0 sense"),
         (IRON, "Not yet: there is 1 sense"),
         (IRON + FINGER[:2], "Not yet: the sense 'finger' has 2 of at least 4"),
-        (IRON + FINGER + FINGER[:1], "stands twice in the list"),
-        ([*IRON, *FINGER, ("iron", "A hammer.")], "should stand exactly once in 'A hammer.'; it stands 0"),
-        ([*IRON, *FINGER, ("iron", "Nail by nail.")], "it stands 2 times"),
+        (IRON + FINGER + FINGER[:1], "is in the list twice"),
+        ([*IRON, *FINGER, ("iron", "A hammer.")], "should occur exactly once in 'A hammer.'; it occurs 0"),
+        ([(text, sense) for sense, text in IRON + FINGER], "the sense comes first, then the sentence"),
+        ([*IRON, *FINGER, ("iron", "Nail by nail.")], "it occurs 2 times"),
         ([*IRON, *FINGER, ("iron", "nail" + " on" * 600)], "longer than the model takes"),
         (IRON + FINGER, "Right: 8 sentences with 'nail' in 2 senses."),
     ],

@@ -25,6 +25,7 @@ NEW_SENTENCES = [
     ("palm", "The palm gave no shade to the seal."),
     ("seal", "The palm gave no shade to the seal."),
     ("bat", "The owl chased a bat across the field."),  # the nearest sentence and the mean of a sense differ
+    ("crane", "The hurricane uprooted every crane along the seafront."),  # of all rows a palm is nearest
 ]
 TWO_TIMES = [
     ("The bat in the attic never saw a baseball bat.", "bat"),
@@ -102,6 +103,9 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     except (TypeError, ValueError):
         print('Not yet: my_sentences should be a list of pairs, each ("sense", "a sentence").')
         return
+    if rows and all(_spans(sense, word) and not _spans(sentence, word) for sense, sentence in rows):
+        print("Not yet: in each pair the sense comes first, then the sentence.")
+        return
     senses = np.array([sense for sense, _ in rows])
     counts = {str(sense): int((senses == sense).sum()) for sense in np.unique(senses)}
     if len(counts) < 2:
@@ -114,11 +118,11 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     sentences = [sentence for _, sentence in rows]
     for sentence in sentences:
         if sentences.count(sentence) > 1:
-            print(f"Not yet: {sentence!r} stands twice in the list; it would be its own neighbour.")
+            print(f"Not yet: {sentence!r} is in the list twice; it would be its own neighbour.")
             return
         if len(_spans(sentence, word)) != 1:
             times = len(_spans(sentence, word))
-            print(f"Not yet: {word!r} should stand exactly once in {sentence!r}; it stands {times} times.")
+            print(f"Not yet: {word!r} should occur exactly once in {sentence!r}; it occurs {times} times.")
             return
         if len(tokenizer(sentence).input_ids) > model.config.max_position_embeddings:
             print(f"Not yet: {sentence[:60]!r}... is longer than the model takes.")
@@ -136,7 +140,7 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
 
 
 def _spans(sentence: str, word: str) -> list[tuple[int, int]]:
-    """Where the word stands, in characters, whatever its capitals."""
+    """Where the word is, in characters, whatever its capitals."""
     found = re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, re.IGNORECASE)
     return [match.span() for match in found] if word else []
 
