@@ -252,10 +252,18 @@ def table(tag):
 
 
 def differences(tag):
-    """(group, what is compared) -> for each measure (difference, low, high), as printed."""
-    found = re.findall(r"(?m)^(.+?) +SBERT minus (.+?)  ( *[pP]earson.*)$", shown(tag))
-    each = r"\w+ \+(\S+) \(\+(\S+) to \+(\S+)\)"
-    return {(group, name.strip()): re.findall(each, line) for group, name, line in found}
+    """(group, what is compared) -> for Pearson and Spearman "difference low high", signs as in the prose."""
+    found = re.findall(r"(?m)^(.+?)  +(\S.*? minus \S.*?)  +(pearson.*)$", shown(tag))
+    each = r"\w+ (\S+) \((\S+) to (\S+)\)"
+    return {
+        (group, name): [[signed(x) for x in numbers] for numbers in re.findall(each, line)]
+        for group, name, line in found
+    }
+
+
+def signed(x):
+    """A printed number as the prose has it: no plus, and a true minus."""
+    return x.lstrip("+").replace("-", "−")
 
 
 def test_what_is_inherited_is_the_cards():
@@ -355,9 +363,9 @@ def test_fifty_rows_and_all():
 
 def test_sbert_is_better_in_every_group_and_by_how_much():
     found = differences("differences")
-    assert len(found) == 8 and all(len(both) == 2 for both in found.values()), "a low end is not above 0"
-    assert all(float(low) > 0 for both in found.values() for _, low, _ in both)
-    plain, same = (found[group, "BERT, mean"][0] for group in ("plain", "same words"))
+    assert len(found) == 8 and all(len(both) == 2 for both in found.values())
+    assert not any("−" in low or float(low) == 0 for both in found.values() for _, low, _ in both)
+    plain, same = (found[group, "SBERT minus BERT, mean"][0] for group in ("plain", "same words"))
     assert "it gains {} in Pearson on plain pairs ({} to {})".format(*plain) in PROSE
     assert "and {} on pairs of the same words ({} to {})".format(*same) in PROSE
     assert f"took {plain[0]} of Pearson from it on plain pairs and {same[0]} on pairs of the same" in PROSE
@@ -400,37 +408,37 @@ def test_what_the_cures_mend():
     assert "each cure takes unrelated sentences to 0.00" in PROSE and len(at) == 27
     before = {name: numbers[::2] for name, numbers in table("agreement").items()}
 
-    def signed(x):
-        return x.lstrip("+").replace("-", "−")
-
-    glove, bert = at["GloVe, mean", "centred", "plain"], at["BERT, mean", "whitened, 90 %", "plain"]
-    said = f"from {before['GloVe, mean'][1]} to {glove[0]} by centring alone (change {signed(glove[1])} to"
-    assert f"{said} {signed(glove[2])})" in PROSE and float(glove[0]) == before["BERT, mean"][1]
-    said = (
-        f"from {before['BERT, mean'][1]} to {bert[0]} with whitening ({signed(bert[1])} to {signed(bert[2])})"
-    )
-    assert said in PROSE and float(bert[1]) > 0
+    glove = at["GloVe, mean", "centred", "plain"]
+    said = f"on plain pairs from {before['GloVe, mean'][1]} to {glove[0]} by centring alone (change "
+    assert f"{said}{signed(glove[1])} to {signed(glove[2])})" in PROSE
+    assert float(glove[0]) == before["BERT, mean"][1] and float(glove[1]) > 0
     sbert = at["SBERT", "whitened, 90 %", "plain"]
-    assert f"SBERT itself gains nothing ({signed(sbert[1])} to {signed(sbert[2])})" in PROSE
-    for cure in ("centred", "whitened, 90 %"):
-        same, low, high = at["BERT, mean", cure, "same words"]
-        assert float(same) == before["BERT, mean"][2] and float(low) < 0 < float(high)
-        assert f"raw BERT is at {same} before and after" in PROSE
-    overall, weak = at["BERT, mean", "whitened, 90 %", "all"], at["BERT, mean", "whitened, 99 %", "all"]
-    assert float(overall[2]) < 0 and float(weak[2]) < 0
-    cost = before["BERT, mean"][0] - float(overall[0])
-    said = (
-        f"costs raw BERT {cost:.2f}, from {before['BERT, mean'][0]} to {overall[0]} ({signed(overall[1])} to"
-    )
-    assert f"{said} {signed(overall[2])})" in PROSE
-    assert f"with 99 % of the variance {before['BERT, mean'][0] - float(weak[0]):.2f}" in PROSE
+    assert f"SBERT gains nothing there by whitening ({signed(sbert[1])} to {signed(sbert[2])})" in PROSE
+    weak = at["BERT, mean", "whitened, 99 %", "all"]
+    assert float(weak[2]) < 0
+    assert f"with 99 % of the variance it loses {before['BERT, mean'][0] - float(weak[0]):.2f}," in PROSE
+
+
+def test_whitening_mends_the_height_and_not_the_order():
+    found = differences("left")
+    change = {group: both for (group, name), both in found.items() if name == "whitened minus BERT, mean"}
+    assert list(change) == ["all", "plain", "same words"]
+    ranks = [both[1] for both in change.values()]
+    assert all(low.startswith("−") and not high.startswith("−") for _, low, high in ranks)
+    said = "Spearman {} over all pairs, +{} on plain ones, +{} on pairs of the same words"
+    assert said.format(*(gain for gain, *_ in ranks)) in PROSE and "each interval holds 0" in PROSE
+    (plain, _), (overall, _) = change["plain"], change["all"]
+    assert "gains {} on plain pairs ({} to {})".format(*plain) in PROSE and "−" not in plain[1]
+    assert "loses {} over all ({} to {})".format(overall[0].lstrip("−"), *overall[1:]) in PROSE
+    assert overall[2].startswith("−")
 
 
 def test_what_is_left_after_whitening():
     found = differences("left")
-    plain, same = (found[group, "BERT, mean, whitened"][0] for group in ("plain", "same words"))
-    assert "SBERT is still {} ahead of it ({} to {})".format(*plain) in PROSE and float(plain[1]) > 0
-    assert "{} behind SBERT ({} to {})".format(*same) in PROSE and float(same[1]) > 0
+    plain, same = (found[group, "SBERT minus whitened"] for group in ("plain", "same words"))
+    assert "still {} ahead of whitened BERT on plain pairs ({} to {})".format(*plain[0]) in PROSE
+    assert "and {} on pairs of the same words ({} to {})".format(*same[0]) in PROSE
+    assert not any("−" in number for both in (plain, same) for numbers in both for number in numbers)
 
 
 def test_the_threshold():
@@ -447,7 +455,7 @@ def test_the_published_distance_and_ours():
     (raw, sbert, *rest) = ours
     assert (raw, sbert) == (0.321, 0.930) and len(rest) == 2
     assert f"{sbert - raw:.3f} between the published figures of fifty rows" in PROSE
-    gap = differences("differences")["first 50", "BERT, mean"][0][0]
+    gap = differences("differences")["first 50", "SBERT minus BERT, mean"][0][0]
     assert f"{gap} between ours" in PROSE
     assert float(gap) < sbert - raw and "which the published figures near the end show, are larger" in PROSE
 
