@@ -11,7 +11,7 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from helpers import models
+from helpers import data, models
 from helpers.exercises import lesson03
 from helpers.intervals import interval
 
@@ -36,7 +36,7 @@ def opened():
 
 @pytest.fixture(scope="module")
 def lesson(opened):
-    space = books.definitions(LESSON, "ranking", "crossing", "reciprocal_ranks")
+    space = books.definitions(LESSON, "ranking", "crossing", "first_cheaper", "reciprocal_ranks")
     space.update(opened)
     return space
 
@@ -72,6 +72,25 @@ def test_two_costs_are_equal_where_they_cross(lesson):
         root = np.roots([one[1] - other[1], one[0] - other[0]])[0]
         assert (n is None and root <= 0) or n == pytest.approx(root)
     assert lesson["crossing"]((1, 2), (3, 2)) is None
+
+
+def test_the_first_n_at_which_a_cost_is_smaller(lesson):
+    draw = np.random.default_rng(0)
+    for one, other in [
+        *draw.integers(1, 9, (200, 2, 2)),
+        ((1, 2), (0, 2)),
+        ((0, 2), (1, 2)),
+        ((0, 2), (4, 1)),
+    ]:
+        cheaper = [n for n in range(1, 200) if other[0] + other[1] * n < one[0] + one[1] * n]
+        wanted = cheaper[0] if 199 in cheaper else math.inf
+        assert lesson["first_cheaper"](tuple(one), tuple(other)) == wanted, (one, other)
+
+
+def test_a_long_text_is_refused_without_a_warning(lesson, caplog):
+    with pytest.raises(ValueError, match="the model reads 512"):
+        lesson["ranking"]("q", ["word " * 600])
+    assert caplog.text == ""
 
 
 def test_reciprocal_ranks_are_those_of_sklearn(lesson):
@@ -132,10 +151,35 @@ def test_break_even_refuses_the_usual_wrong_answers(capsys):
         "question forgotten": lambda n, p, e, a, d: math.floor(e / p) + 1,
         "nan": lambda *_: math.nan,
         "none": lambda *_: None,
+        "counted to 1,000": lambda n, p, e, a, d: next(
+            (q for q in range(1, 1001) if n * e + q * (a + n * d) < q * n * p), "never"
+        ),
     }
     for name, answer in wrong.items():
         lesson03.break_even(answer)
         assert capsys.readouterr().out.startswith("Not yet"), name
+    right = books.definitions(SOLUTION, "break_even")["break_even"]
+    lesson03.break_even(lambda *costs: None if right(*costs) == "never" else right(*costs))
+    assert "gives 'None'; it should be 'never'" in capsys.readouterr().out
+
+
+def test_relevance_wants_a_plain_number(opened, capsys):
+    cross, right = opened["cross"], books.definitions(SOLUTION, "relevance")
+    right.update(opened, torch=torch)
+    right = right["relevance"]
+    wrong = {
+        "a tensor": lambda q, p: torch.tensor([[right(q, p)]]),
+        "a list": lambda q, p: [right(q, p)],
+        "an array": lambda q, p: np.array([right(q, p)]),
+    }
+    for name, answer in wrong.items():
+        lesson03.relevance(answer, cross)
+        assert "a plain number is wanted; .item() makes one" in capsys.readouterr().out, name
+    for name, answer in {"nan": lambda q, p: math.nan, "logit": lambda q, p: 8.7}.items():
+        lesson03.relevance(answer, cross)
+        assert capsys.readouterr().out.startswith("Not yet:"), name
+    lesson03.relevance(lambda q, p: np.float32(right(q, p)), cross)
+    assert capsys.readouterr().out.startswith("Right:")
 
 
 def test_rerank_refuses_the_usual_wrong_answers(opened, capsys):
@@ -158,6 +202,8 @@ def test_rerank_refuses_the_usual_wrong_answers(opened, capsys):
     for name, answer in wrong.items():
         lesson03.rerank(answer, cross, opened["minilm"])
         assert capsys.readouterr().out.startswith("Not yet"), name
+    lesson03.rerank(lambda q, p, k: [p[i] for i in near(q, p)], cross, opened["minilm"])
+    assert "return the passages' numbers, not their texts" in capsys.readouterr().out
 
 
 # what the sentences say ---------------------------------------------------------------------
@@ -165,19 +211,27 @@ def test_rerank_refuses_the_usual_wrong_answers(opened, capsys):
 PROSE = " ".join(
     " ".join(cell.source.split()) for cell in books.read(LESSON).cells if cell.cell_type == "markdown"
 )
+RAW = torch.nn.Identity()
 TABLE = pd.read_csv(books.ROOT / "models" / "recipes" / "reranking.tsv", sep="\t")
 
 
 def test_paris_and_the_others():
     assert re.findall(r"(0\.\d{4})  ", books.shown("03", "three")) == ["0.9998", "0.0553", "0.0918"]
     cosines = re.findall(r"cosine (\S+)", books.shown("03", "cosines"))
-    assert cosines == ["0.84", "0.40", "0.41"] and "wrong capital is 0.40, half that" in PROSE
-    assert "its score is below 0.1, a tenth" in PROSE and "0.09 and 0.06" in PROSE
+    assert cosines == ["0.84", "0.40", "0.41"] and "a wrong capital is near: 0.40." in PROSE
+    assert "0.06 for Berlin, 0.09 for Madrid" in PROSE and "0.09 and 0.06" in PROSE
+    assert books.shown("03", "cosines").endswith("\nthe same order\n")
+
+
+def test_the_model_step_by_step(opened):
+    shown = books.shown("03", "by-hand")
+    assert "by hand 0.9998, by the library 0.9998" in shown and "pooled    shape (1, 384)" in shown
 
 
 def test_the_sink():
     found = re.findall(r"(\d\.\d{3})  (\w+)", books.shown("03", "sink"))
     assert found[:2] == [("0.997", "Vinegar"), ("0.892", "The")]
+    assert "0.000  A plunger." in books.shown("03", "sink") and '"A plunger." is a right answer too' in PROSE
     assert "comes first with 0.997" in PROSE and "with 0.892 not far behind" in PROSE
 
 
@@ -202,9 +256,29 @@ def test_what_reranking_is_worth():
         assert said[stage].startswith(f"from {before:.3f} to {after:.3f}") and said[stage] in PROSE
         if stage == "BM25":
             assert f"(+{after - before:.3f}, interval {low:.3f} to {high:.3f})" in said[stage]
+        if stage == "mean GloVe":
+            assert f"Mean GloVe gains most, {said[stage]} (+{after - before:.3f})" in PROSE
+            gains = (TABLE["after"] - TABLE["before"]).groupby(TABLE["first stage"]).mean()
+            assert gains.idxmax() == stage
         if "echoes" not in stage:
             assert (part["before"] > 0).mean() - after < 0.02
     assert "Reranking lifts {helped} of 5" in books.cell("03", "picture").source
+
+
+def test_the_echoes(opened):
+    """What is before the answer at place 2 is the question itself."""
+    found = re.findall(r"first for +(\d+) questions of 100, second for (\d+)", books.shown("03", "echoes"))
+    assert found == [("0", "83"), ("37", "53")]
+    assert (
+        "the answer comes second for 83" in PROSE and "moves 37 answers to the first place; for 53" in PROSE
+    )
+    pairs = data.qa_pairs(part="test")[:100]
+    echo, answer = (
+        opened["cross"].predict(list(zip(pairs["question"], pairs[column], strict=True)), activation_fn=RAW)
+        for column in ("question", "answer")
+    )
+    after = TABLE.loc[TABLE["first stage"].str.contains("echoes"), "after"].to_numpy()
+    assert (echo > answer)[after == 0.5].all() and not (echo > answer)[after == 1].any()
 
 
 def test_the_live_questions_are_rows_of_the_table():
@@ -225,9 +299,17 @@ def test_what_it_cannot_do():
     answers = sorted((at, score) for at, score, kind in place.values() if kind == "answer")
     assert answers == [(7, 0.80), (13, 0.01), (16, 0.00)] and "is seventh with 0.80" in PROSE
     assert place["plan"][1] == 0.96 and place["the question"][1] == 0.93
+    assert place["letter"][1] == 0.00 and "the letter of twenty-one days has 0.00" in PROSE
+    words = re.findall(r"(?m)^(\d\.\d{4})  ", books.shown("03", "wording"))
+    assert words == ["1.0000", "0.9999", "0.8040", "0.1122"]
+    assert "both get 1.00. *A chicken egg* costs a fifth" in PROSE and "the egg leaves 0.11" in PROSE
     assert "has 0.96" in PROSE and "The echo has 0.93" in PROSE and "have 0.01 and 0.00" in PROSE
 
 
 def test_relevant_is_not_true():
     scores = re.findall(r"(?m)^(\d\.\d{3})  ", books.shown("03", "truth"))
-    assert scores == ["1.000"] * 5 + ["0.998"] * 2 and "Right and wrong get 1.000 alike" in PROSE
+    assert scores[:5] == ["1.000"] * 5 and "Right and wrong get 1.000 alike" in PROSE
+    assert scores[5:9] == ["0.999", "0.999", "0.936", "0.003"]
+    assert "it leaves 0.999" in PROSE and "gives Paris 0.936 and Berlin 0.003" in PROSE
+    assert scores[9:] == ["0.987", "0.000"]
+    assert "gets 0.987 and the right answer in English 0.000" in PROSE
