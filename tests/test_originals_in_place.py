@@ -1,5 +1,5 @@
-"""The lessons hold where a reader has the originals: tiny models of the originals' formats and
-architectures stand in their place, and every cell runs.
+"""The lessons hold where a reader has the originals: with tiny models of the originals' formats and
+architectures in their place every cell runs, first to last and, in lessons 0 to 4, last to first.
 """
 
 import gzip
@@ -7,10 +7,9 @@ import os
 import shutil
 
 import books
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
+from test_lessons_backwards import run_all
 
 from helpers import data, models
 
@@ -118,13 +117,9 @@ ORIGINALS = {
 def test_lesson_runs_on_tiny_originals(number, tmp_path, monkeypatch):
     for make in ORIGINALS[number]:
         make(tmp_path)
-    path = next(p for p in books.LESSONS if p.name.startswith(number))
-    book = books.read(path)
     monkeypatch.setitem(os.environ, "COURSE_MODELS", "original")
     monkeypatch.setitem(os.environ, "COURSE_MODELS_DIR", str(tmp_path))
     monkeypatch.setitem(os.environ, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(book, timeout=300, kernel_name="python3", resources=place).execute()
+    book = run_all(books.path(number), backwards_too=number <= "04")
     said = "".join(books.text(c) for c in books.code(book))
     assert "the original." in said and "stand-in" not in said
-    assert isinstance(book, nbformat.NotebookNode)
