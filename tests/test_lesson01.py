@@ -37,7 +37,9 @@ def test_the_published_figures_are_ours():
 
 
 def test_the_sum_stays_with_king():
-    assert books.shown("01", "by-hand").split()[:2] == ["king", "0.836"] and "(0.836)" in PROSE
+    shown = books.shown("01", "by-hand")
+    assert shown.split()[:2] == ["king", "0.836"] and "(0.836)" in PROSE
+    assert "man and woman: 0.832" in shown and "a cosine of 0.832 with each other" in PROSE
 
 
 def test_the_map():
@@ -47,7 +49,9 @@ def test_the_map():
 
 
 def test_the_steps(vectors):
-    alike, wrong = numbers("partners")
+    alike, wrong, *_ = numbers("partners")
+    assert "husband → wife 0.26" in books.shown("01", "partners")
+    assert "man → woman 0.50" in books.shown("01", "partners") and "*man → woman*, has 0.50" in PROSE
     assert (alike, wrong) == (0.55, 0.23) and "mean cosine of 0.55" in PROSE and "have 0.23" in PROSE
     pairs = [("man", "woman"), ("king", "queen"), ("prince", "princess"), ("father", "mother")]
     pairs += [("brother", "sister"), ("uncle", "aunt"), ("son", "daughter"), ("husband", "wife")]
@@ -61,18 +65,32 @@ def test_the_steps(vectors):
 def test_the_prejudice():
     assert re.findall(r"(\d) of 8", books.shown("01", "bias")) == ["7", "0"]
     assert books.shown("01", "bias-exact").startswith("1 of 12,870 ways: p = 0.00008")
+    assert "Fifteen of the sixteen names" in PROSE
+    assert books.shown("01", "bias-analogy").startswith("man : programmer = woman : educator")
+    assert "these answer *educator*" in PROSE
     assert "1 of 12,870" in PROSE and "seven of the eight names of men" in books.shown("01", "bias-exact")
 
 
 def test_how_good_the_table_is():
     assert (
         "right at the first attempt: 65.7%" in books.shown("01", "analogies")
-        and "66 % of the questions" in PROSE
+        and "66 % of the covered questions" in PROSE
     )
     groups = books.shown("01", "groups")
     assert "nationality adjective (95%)" in groups and "currency (18%)" in groups
-    assert "95 % for nationalities, 18 % for currencies" in PROSE
-    assert numbers("wordsim")[1] == 0.56 and "ρ = 0.56" in PROSE
+    assert "95 % for nationalities and 18 % for currencies" in PROSE
+    assert "counted as wrong: 51.3%" in books.shown("01", "analogies")
+    assert "counted as wrong it is 51 %" in PROSE
+    assert "rho 0.56 (0.47 to 0.64), 348 of 353" in books.shown("01", "wordsim")
+    assert "ρ = 0.56 (interval 0.47 to 0.64)" in PROSE
+
+
+def test_rho_is_gensims(vectors):
+    from gensim.test.utils import datapath
+
+    _, rho, missing = vectors.evaluate_word_pairs(datapath("wordsim353.tsv"), restrict_vocab=40_000)
+    assert numbers("wordsim")[1] == round(rho.statistic, 2)
+    assert 353 - numbers("wordsim")[4] == round(353 * missing / 100)
 
 
 def test_the_ratios():
@@ -86,16 +104,30 @@ def test_the_ratios():
 def test_the_corpus_and_the_subject():
     assert "775,657 words" in books.shown("01", "corpus") and "after 775,657 words" in PROSE
     assert "3,000 words" in books.shown("01", "counts")
-    assert "place 1,152 of 2,435" in PROSE
+    assert "at place 1,060 of 2,435" in PROSE and (2_435 + 1) / 2 == 1_218 and "near 1,218" in PROSE
+    rows = re.findall(r"(?m)(\w+ → \w+) .* (\d+)$", books.shown("01", "ranks"))
+    assert sorted((int(place), pair) for pair, place in rows)[0] == (1, "norm → euclidean")
+    assert sorted(int(place) for _, place in rows)[1] > 50 and "*norm → euclidean* (place 1)" in PROSE
     assert re.search(
-        r"GloVe, published +partner at place 1152 \(median\) of 2,435", books.shown("01", "domain")
+        r"GloVe, published +partner at place 1060 \(median\) of 2,435", books.shown("01", "domain")
     )
 
 
 def test_the_bat():
-    shown = books.shown("01", "bat").partition("neighbours of bat: ")[2].strip().split(", ")
+    shown = books.shown("01", "bat").splitlines()
+    near = shown[1].removeprefix("neighbours of bat: ").split(", ")
     sport = {"balls", "pitch", "batting", "wicket", "ball", "toss", "innings", "pitches", "batsman"}
-    assert shown[0] == "bats" and set(shown[1:]) == sport
+    assert near[0] == "bats" and set(near[1:]) == sport
+    assert shown[2:] == ["bird: place 126 of 40,000", "animal: place 713 of 40,000"]
+    assert "*Bird* is at place 126 of 40,000 and *animal* at place 713" in PROSE
+
+
+@pytest.mark.parametrize("words", [("man", "", "woman"), (None, "king", "woman"), (123, "king", "woman")])
+def test_an_analogy_of_what_is_no_word_gets_one_line(vectors, words):
+    space = books.definitions(LESSON, "analogy")
+    space["vectors"] = vectors
+    wrong = next(repr(w) for w in words if w not in ("man", "king", "woman"))
+    assert space["analogy"](*words) == f"not in the table: {wrong} (use lower-case single words)"
 
 
 # the lesson's own definitions ---------------------------------------------------------------
@@ -154,6 +186,10 @@ def answers(vectors):
         rows = lambda words: table[[row[w] for w in words]]
         return lambda words: words[int((rows(words) @ rows(words).mean(axis=0)).argmin())]
 
+    def furthest(words):
+        rows = vectors.vectors[[row[w] for w in words]]
+        return words[int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())]
+
     return {
         lesson01.nearest: (
             lambda v: names[int((unit @ v).argmax())],
@@ -173,6 +209,7 @@ def answers(vectors):
                 "first": lambda words: words[0],
                 "last": lambda words: words[-1],
                 "dot product": odd(vectors.vectors),
+                "distance without scaling": furthest,
                 "longest word": lambda words: max(words, key=len),
                 "rarest": lambda words: max(words, key=row.get),
             },
@@ -196,3 +233,14 @@ def test_checks_accept_the_right_answer_and_refuse_the_usual_wrong_ones(vectors,
         assert said(capsys, check, right, vectors).startswith("Right:"), check.__name__
         for name, answer in wrong.items():
             assert said(capsys, check, answer, vectors).startswith("Not yet"), f"{check.__name__}: {name}"
+
+
+def test_checks_hint_where_a_mistake_is_likely(vectors, capsys):
+    number = answers(vectors)[lesson01.nearest][1]["row number"]
+    assert "(return the word, not its row); it should be 'ocean'" in said(
+        capsys, lesson01.nearest, number, vectors
+    )
+    given = answers(vectors)[lesson01.multiply][1]["the given words too"]
+    assert "(the given words must be excluded); it should be" in said(
+        capsys, lesson01.multiply, given, vectors
+    )

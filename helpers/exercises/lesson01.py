@@ -1,6 +1,7 @@
 """Checks of lesson 1; the judge is gensim."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from helpers.exercises import judge
@@ -20,6 +21,15 @@ MULTIPLIED = [
 ]
 
 
+def say_word(value: object, given: str = "") -> str:
+    """An answer as a check shows it, with a hint where it is a row's number or one of the given words."""
+    if isinstance(value, Integral):
+        return f"{value} (return the word, not its row)"
+    if isinstance(value, str) and value in given.split():
+        return f"{value!r} (the given words must be excluded)"
+    return repr(value)
+
+
 def nearest(nearest: Callable, vectors: "KeyedVectors") -> None:
     """nearest(vector) -> word; the judge is gensim's similar_by_vector."""
     king, man, woman = (vectors.get_vector(w, norm=True) for w in ("king", "man", "woman"))
@@ -32,7 +42,7 @@ def nearest(nearest: Callable, vectors: "KeyedVectors") -> None:
         "-vectors['the']": -vectors["the"],
     }
     wanted = {name: vectors.similar_by_vector(v, topn=1)[0][0] for name, v in cases.items()}
-    judge(lambda name: nearest(cases[name]), wanted, "nearest")
+    judge(lambda name: nearest(cases[name]), wanted, "nearest", says=say_word)
 
 
 def odd_one_out(odd_one_out: Callable, vectors: "KeyedVectors") -> None:
@@ -44,9 +54,10 @@ def odd_one_out(odd_one_out: Callable, vectors: "KeyedVectors") -> None:
         "red green throne blue",
         "walk run queen swim jump",
         "otter badger president ferret",  # rare words are short: a dot product says ferret
+        "insect subfamily fungus puddle",  # a long vector: distances without scaling say subfamily
     ]
     wanted = {words: vectors.doesnt_match(words.split()) for words in lists}
-    judge(lambda words: odd_one_out(words.split()), wanted, "odd_one_out")
+    judge(lambda words: odd_one_out(words.split()), wanted, "odd_one_out", says=say_word)
 
 
 def multiply(multiply: Callable, vectors: "KeyedVectors") -> None:
@@ -58,7 +69,14 @@ def multiply(multiply: Callable, vectors: "KeyedVectors") -> None:
         return vectors.most_similar_cosmul(positive=[b, c], negative=[a], topn=1)[0][0]
 
     wanted = {question: library(question) for question in questions}
-    judge(lambda question: multiply(*question.split()), wanted, "multiply")
+    asked = ""
+
+    def answer(question):
+        nonlocal asked
+        asked = question
+        return multiply(*question.split())
+
+    judge(answer, wanted, "multiply", says=lambda value: say_word(value, given=asked))
 
 
 def _short_word(vectors: "KeyedVectors") -> str:
