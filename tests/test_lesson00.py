@@ -28,10 +28,12 @@ def test_the_blocks_and_the_map():
     assert round(sum(within) / len(within), 2) == 0.28 and round(sum(across) / len(across), 2) == 0.08
     assert "0.28 within a subject and 0.08 across" in PROSE
     assert round(cosines[1, 0], 2) == round(cosines[1, 5], 2) == 0.21 and "as to *kettle* (0.21)" in PROSE
-    for i in range(9):
-        nearest = max((j for j in range(9) if j != i), key=lambda j: cosines[i, j])
-        assert subject[nearest] == subject[i], sentences[i]
-    assert "{nearest_own} of 9 sentences" in books.cell("00", "map-of-points").source
+    shown = books.shown("00", "margins")
+    assert (
+        shown.startswith("8 of 9 are nearer") and "{clear} of 9" in books.cell("00", "map-of-points").source
+    )
+    assert "the closest call is milk: 0.2062 to its own subject, 0.2058 to another" in shown
+    assert "Eight sentences are clearly nearest" in PROSE and "by a hair, 0.2062 against 0.2058" in PROSE
     assert "keep 39% of the variance" in books.shown("00", "map-of-points") and "keeps 39 %" in PROSE
 
 
@@ -47,4 +49,23 @@ def test_the_rules_that_were_found():
     assert "three weeks" in found[0] and "Fines are ten pence a day" in found[1] and len(found) == 2
     words = lambda text: set(re.findall("[a-z]+", text.lower()))
     assert words(found[1]) & words(question) == {"a"} and "no word with the question but *a*" in PROSE
+    assert "[0.438 0.419]" in shown and "came second, with 0.419. The first, 0.438" in PROSE
     assert books.cell("00", "rag").source.count('.",\n') == 6  # rules
+
+
+def test_lesson_3s_model_puts_the_fines_first():
+    from sentence_transformers import CrossEncoder
+
+    from helpers import models
+
+    rules = re.findall(r'"(.+\.)",', books.cell("00", "rag").source)
+    question = books.shown("00", "rag").partition("Question: ")[2].strip()
+    folder = models.path("cross-encoder/ms-marco-MiniLM-L-12-v2", quiet=True)
+    best = CrossEncoder(str(folder), device="cpu").rank(question, rules)[0]["corpus_id"]
+    assert len(rules) == 6 and rules[best].startswith("Fines") and "puts the rule on fines first" in PROSE
+
+
+def test_something_is_always_found():
+    shown = books.shown("00", "unanswered")
+    assert re.findall(r"  (0\.\d\d)  (\w+)", shown) == [("0.13", "Fines"), ("0.30", "The")]
+    assert "umbrellas (0.13)" in PROSE and "swimming pool (0.30)" in PROSE and "0.30 is not far" in PROSE
