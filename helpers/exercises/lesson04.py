@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from helpers.exercises import close, judge, same_table, say_number, say_table
+from helpers.exercises import array, close, judge, same_table, say_number, say_table
 
 
 def mean_of_words(mean_of_words: Callable) -> None:
@@ -14,14 +14,14 @@ def mean_of_words(mean_of_words: Callable) -> None:
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(-9, 10, (3, 6, 2), generator=draw).float()
     cases = {
-        "one row of [CLS], one word, [SEP]": (tokens[:1, :3], [3]),
+        "one row of [CLS], two words, [SEP]": (tokens[:1, :4], [4]),
         "two rows without padding": (tokens[:2], [6, 6]),
         "rows of 6, 4 and 3 real tokens": (tokens, [6, 4, 3]),
     }
     pooling = Pooling(2, pooling_mode="mean")
 
-    def library(vectors, lengths):
-        rows = [row[None, 1 : length - 1] for row, length in zip(vectors, lengths, strict=True)]
+    def library(vectors, lengths, first=1, after_last=-1):
+        rows = [row[None, first : n + after_last] for row, n in zip(vectors, lengths, strict=True)]
         features = [{"token_embeddings": r, "attention_mask": torch.ones(r.shape[:2])} for r in rows]
         return torch.cat([pooling(f)["sentence_embedding"] for f in features])
 
@@ -31,7 +31,17 @@ def mean_of_words(mean_of_words: Callable) -> None:
         return mean_of_words(vectors.clone(), mask)
 
     wanted = {name: library(*case) for name, case in cases.items()}
-    judge(answer, wanted, "mean_of_words", same_table, say_table)
+    mistakes = {"[CLS] and [SEP] are still in it": (0, 0), "[SEP] is still in it": (1, 0)}
+    mistakes["[CLS] is still in it"] = (0, -1)
+    causes = [(library(*case, *cut), why) for why, cut in mistakes.items() for case in cases.values()]
+
+    def say_cause(value):
+        """The table, and what is wrong with it where that can be told."""
+        shape = array(value).shape
+        why = [why for table, why in causes if shape == table.shape and same_table(value, table)]
+        return say_table(value) + (f" ({why[0]})" if why else "")
+
+    judge(answer, wanted, "mean_of_words", same_table, say_cause)
 
 
 def mean_cosine(mean_cosine: Callable) -> None:
