@@ -59,6 +59,7 @@ def batch_loss(
 
 def optimizers(*encoders: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Adam for all that is trained; for a table with sparse gradients, Adam on the rows in use."""
+    encoders = dict.fromkeys(encoders)  # one encoder may be both
     tables = [
         m.weight
         for e in encoders
@@ -66,10 +67,7 @@ def optimizers(*encoders: torch.nn.Module, lr: float) -> list[torch.optim.Optimi
         if isinstance(m, torch.nn.Embedding) and m.sparse and m.weight.requires_grad
     ]
     sparse = {id(t) for t in tables}
-    trained = {
-        id(p): p for e in encoders for p in e.parameters() if p.requires_grad
-    }  # one encoder may be both
-    rest = [p for i, p in trained.items() if i not in sparse]
+    rest = [p for e in encoders for p in e.parameters() if p.requires_grad and id(p) not in sparse]
     found = [torch.optim.Adam(rest, lr=lr, fused=True)]
     return found + ([torch.optim.SparseAdam(tables, lr=lr)] if tables else [])
 

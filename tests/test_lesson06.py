@@ -3,13 +3,14 @@
 import functools
 
 import books
+import documentation_pairs
 import dual_encoder
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers import ROOT, data, encoders, machine, models, ranking, training
+from helpers import ROOT, data, documentation, encoders, machine, models, ranking, training
 from helpers.exercises import lesson06
 from helpers.intervals import interval
 
@@ -223,6 +224,38 @@ def test_wrong_partners_fall_most_of_the_way():
     )
     assert abs(start[0] - start[1]) < 0.15
     assert 0.5 < (start[1] - end[1]) / (start[0] - end[0]) <= 1
+
+
+def test_training_on_documentation_pays():
+    """What the prose says of the second table, and that the table's first row can be had again."""
+    prose = " ".join(
+        " ".join(c.source.split()) for c in books.read(LESSON).cells if c.cell_type == "markdown"
+    )
+    assert "texts in two parts: 0" in books.shown("06", "parts")
+    table = pd.read_csv(ROOT / "models" / "recipes" / "documentation_pairs.tsv", sep="\t")
+    untouched = table[table["run"] == "untouched"].iloc[0]
+    seeds = table[table["run"] == "twice as long"].sort_values("seed")
+    assert list(seeds["seed"]) == [0, 1, 2] and (seeds["test low"] > 0).all() and (seeds["dev low"] > 0).all()
+    gains = "{:.3f}, {:.3f} and {:.3f}".format(*seeds["test gain"])
+    assert f"that were not trained on, by {gains}" in prose
+    assert f"by {seeds['test gain'].min():.2f} to {seeds['test gain'].max():.2f}, in each of three" in prose
+    assert f"has an MRR of {untouched['test MRR']:.2f} on 500 pairs" in prose
+    assert (
+        set(seeds["course recall@1"].round(3)) == {0.96} and round(untouched["course recall@1"], 3) == 0.963
+    )
+    assert "0.960 of the course's questions instead of 0.963, one question fewer" in prose
+    assert (seeds["sts Pearson"] >= untouched["sts Pearson"]).all() and "is no lower than before" in prose
+    settings = documentation_pairs.BASE | documentation_pairs.RUNS["twice as long"]
+    assert settings["steps"] * settings["batch"] == 2_400 and "make 50 steps" in prose
+
+
+def test_the_second_tables_untouched_row_computed_again():
+    part = documentation.pairs("dev").sample(500, random_state=0)
+    found = documentation_pairs.reciprocal_ranks(documentation_pairs.untouched().eval(), part)
+    table = pd.read_csv(ROOT / "models" / "recipes" / "documentation_pairs.tsv", sep="\t")
+    row = table[table["run"] == "untouched"].iloc[0]
+    assert found.mean() == pytest.approx(row["dev MRR"], abs=0.002)
+    assert (found == 1).mean() == pytest.approx(row["dev recall@1"], abs=0.003)
 
 
 # --- exercises -----------------------------------------------------------------------------------

@@ -224,3 +224,39 @@ def test_bfloat16_is_seen_by_the_encoders_alone_and_the_loss_stays_near():
     assert short.item() != whole.item() and short.item() == pytest.approx(whole.item(), rel=0.02)
     training.train(*towers, PAIRS, epochs=1, batch=16, bfloat16=True, progress=False)
     assert {w.dtype for e in towers for w in e.parameters()} == {torch.float32}
+
+
+def test_one_encoder_given_twice_is_trained_once():
+    """Its weights go to Adam once, and it ends where torch's own step takes it."""
+    torch.manual_seed(0)
+    encoder = small()
+    adam = training.optimizers(encoder, encoder, lr=1e-3)[0]
+    given = [id(w) for group in adam.param_groups for w in group["params"]]
+    assert len(given) == len(set(given)) == sum(1 for _ in encoder.parameters()) - 1  # but the sparse table
+    before = encoder.project.weight.detach().clone()
+    losses = training.train(encoder, encoder, PAIRS, batch=8, epochs=1, lr=1e-3, scale=20, progress=False)
+    assert len(losses) == 2 and not torch.equal(before, encoder.project.weight)
+
+
+def test_steps_end_the_loop_whatever_the_epochs():
+    for steps in (1, 3, 5):  # an epoch has two
+        losses = training.train(*pair(), PAIRS, batch=8, epochs=1, steps=steps, progress=False)
+        assert len(losses) == steps
+
+
+def test_negatives_are_wrong_answers_of_every_question_of_the_batch():
+    questions, answers = (encoders.tokenise(PAIRS[name][:4]) for name in ("question", "answer"))
+    more = encoders.tokenise(PAIRS["answer"][8:10])
+    towers = [encoder.eval() for encoder in pair()]
+    found = training.batch_loss(*towers, questions, answers, scale=20, negatives=more)
+    q = encoders.embed(towers[0], PAIRS["question"][:4])
+    p = encoders.embed(towers[1], [*PAIRS["answer"][:4], *PAIRS["answer"][8:10]])
+    scores = 20 * cosine_similarity(q[:, None], p[None], dim=2)
+    assert scores.shape == (4, 6)
+    wanted = -scores.log_softmax(dim=1).diagonal().mean()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+    plain = training.train(*pair(), PAIRS, batch=8, epochs=1, progress=False)
+    mined = training.train(
+        *pair(), PAIRS, batch=8, epochs=1, progress=False, negatives=[[(i + 1) % 16] for i in range(16)]
+    )
+    assert mined[0] > plain[0]  # one more passage a question to tell apart
