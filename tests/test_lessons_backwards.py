@@ -1,4 +1,4 @@
-"""Every cell of lessons 0 to 4 runs again after all the others, last to first.
+"""Every cell of lessons 0 to 5 runs again after all the others, last to first.
 
 Here lesson 0; the others on small models (tests/test_originals_in_place.py), where it takes less time.
 """
