@@ -1,5 +1,6 @@
 """Lesson 8's own definitions against the library tokenizers; its checks and errors."""
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -14,6 +15,11 @@ from helpers import data, documentation, models
 from helpers.exercises import lesson08
 
 LESSON, SOLUTION = books.path("08"), books.path("08", solutions=True)
+PROSE = " ".join(" ".join(c.source.split()) for c in books.read(LESSON).cells if c.cell_type == "markdown")
+
+
+def said(sentence):
+    return " ".join(sentence.split()) in PROSE
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +231,215 @@ def test_questions_are_dearer_without_their_signs():
     said = books.shown("08", "fertilities", solutions=True)
     tales, asked = re.findall(r": (\S+) pieces of BERT's per word, (\S+) without signs", said)
     assert float(tales[0]) > float(asked[0]) and float(tales[1]) < float(asked[1])
+
+
+def test_words_and_letters_are_counted_as_the_prose_says():
+    shown = books.shown("08", "counted")
+    once, strange = re.search(r"; (\d+)% of them", shown)[1], re.search(r"without a row: (\S+)%", shown)[1]
+    letters = re.search(r"signs in the training text: (\d+)", shown)[1]
+    assert said(f"{once} % of the table would be words seen once") and said(
+        f"still {strange} % of a new text's words"
+    )
+    assert said(f"Letters need {letters} rows") and said("becomes 39 pieces long in place of 6")
+    sentence = "We love training deep learning networks"
+    assert (len(sentence), len(sentence.split())) == (39, 6)
+    other = re.search(r"long words, (\d+)% are cut differently", books.shown("08", "same_vocabulary"))[1]
+    assert said(f"still {other} % of the long words are cut differently")
+
+
+def test_four_algorithms_cut_one_word_in_four_ways():
+    shown = books.shown("08", "one_word")
+    cuts = dict(re.findall(r"(?m)^(\w+) +(\S.*)$", shown.split("\n\n")[0]))
+    assert cuts == {
+        "BPE": "de | mand",
+        "WordPiece": "dem | ##and",
+        "Unigram": "demand",
+        "SentencePiece": "▁de | man | d",
+    }
+    de, mand = map(int, re.search(r"de is number (\d+), mand number (\d+)", shown).groups())
+    assert said(f"as merge {de},") and de < mand
+    assert shown.rstrip().endswith("begins with: d, de, dem")
+    assert said("the longest piece that the word begins with, *dem*, and must go on with *##and*.")
+
+
+def test_what_decode_gives_back():
+    shown = books.shown("08", "auto")
+    line = dict(re.findall(r"(?m)^([\w ]+): +(\S.*)$", shown))
+    written, back = line["written"], line["skip_special_tokens"]
+    assert (
+        "Zoë's  café isn't" in written
+        and "zoe ' s cafe isn ' t" in back
+        and line["decode"].startswith("[CLS] zoe")
+    )
+    assert line["by their places"].split(" | ")[0] == "Zoë" and "café" in line["by their places"].split(" | ")
+    assert shown.startswith("BertTokenizer") and "a space on each side of an apostrophe" in PROSE
+
+
+def test_what_is_never_read():
+    found = re.findall(
+        r"by its first sentence (\d+) of 30, by its last (\d+) of 30", books.shown("08", "truncation")
+    )
+    (first, last), (first_cut, last_cut) = found
+    assert said(
+        f"by their last sentence, {last} of the 30 documents come first; by their first sentence, {first}."
+    )
+    assert said(f"it is {last_cut} of 30 by the last sentence and {first_cut} by the first.")
+    assert int(last) + 5 < int(last_cut)
+    assert "without its last sentence: cosine 1.000000" in books.shown("08", "truncation")
+    pieces = re.search(
+        r"(\d+) to (\d+) pieces, of which MiniLM reads (\d+)", books.shown("08", "documents")
+    ).groups()
+    assert said("when {} to {} pieces became {},".format(*pieces)) and int(pieces[0]) > 2 * int(pieces[2])
+
+
+def test_a_large_tokenizer_beside_berts():
+    page = books.cell("08", "today_beside").outputs[-1].data["text/html"]
+    rows = re.findall(r"<th>(\w+)</th>\s+" + r"<td>(\w+)</td>\s+" * 7, page)
+    at = {name: cells for name, *cells in rows}
+    assert list(at) == ["code", "numbers", "English", "German", "Russian", "Japanese"]
+    assert {cells[3] for cells in at.values()} == {"False"} and {cells[6] for cells in at.values()} == {
+        "True"
+    }
+    assert {cells[5] for cells in at.values()} == {"0"}
+    assert said(f"which also has {at['Japanese'][2]} unknown words in the Japanese sentence.")
+    assert said(f"{at['code'][4]} pieces, BERT {at['code'][1]}, though BERT drops")
+    russian, japanese = at["Russian"], at["Japanese"]
+    assert said(
+        f"{russian[4]} for the Russian sentence and {japanese[4]} for the Japanese one, where BERT has"
+    )
+    assert said(f"where BERT has {russian[1]} and {japanese[1]}.")
+    space: dict = {}
+    source = books.cell("08", "today_beside").source
+    exec(source[: source.index("beside = []")], space)
+    for name in ("Russian", "Japanese"):
+        assert len(space["samples"][name].encode()) == int(at[name][4])
+    assert said(f"{at['English'][4]} pieces both.") and at["English"][1] == at["English"][4]
+    ours = books.shown("08", "today_pieces")
+    assert "123 | ##45 | ##6 | ##7" in ours and "123 | 456 | 7" in ours and "| ĠĠĠĠĠĠĠ |" in ours
+    assert said("seven spaces are one piece, `ĠĠĠĠĠĠĠ`") and "50,000 pieces" in books.shown("08", "today")
+
+
+def test_what_the_curves_say_in_numbers():
+    shown = books.shown("08", "sizes")
+    docs, tales = ([float(x) for x in line.split()] for line in re.findall(r"   BPE +(\S.*)", shown))
+    assert said(
+        f"BPE gains {docs[0] - docs[1]:.2f} pieces a word from the first and {docs[-2] - docs[-1]:.2f} from the last."
+    )
+    assert said(
+        f"the last still gains {tales[-2] - tales[-1]:.2f}, and the end is higher, {tales[-1]} in place of {docs[-1]},"
+    )
+    on_docs, on_tales = re.findall(r"30,522 pieces: (\S+)\)", shown)
+    assert said(f"{on_tales} on the tales, {on_docs} on the documentation.")
+    kept = books.shown("08", "five_vocabularies")
+    whole = [
+        name
+        for name, cut in re.findall(r"(?m)^(\S.*): \d+ pieces\n((?:   .*\n)+)", kept)
+        if re.search(r"(^| |▁)hyperparameters\s", cut)
+    ]
+    assert whole == ["BPE (ours)", "SentencePiece (ours)"]
+    assert said("one piece for our BPE and SentencePiece and four for BERT")
+
+
+# answers of exercise 4 that are not the most probable cut --------------------------------------
+
+
+def from_the_left(key):
+    def cut(word, scores):
+        pieces = []
+        while word:
+            pieces.append(
+                max(
+                    (word[:i] for i in range(1, len(word) + 1) if word[:i] in scores),
+                    key=lambda p: key(p, scores),
+                )
+            )
+            word = word[len(pieces[-1]) :]
+        return pieces
+
+    return cut
+
+
+def from_the_right(key):
+    def cut(word, scores):
+        pieces = []
+        while word:
+            pieces.insert(
+                0,
+                max((word[i:] for i in range(len(word)) if word[i:] in scores), key=lambda p: key(p, scores)),
+            )
+            word = word[: -len(pieces[0])]
+        return pieces
+
+    return cut
+
+
+def by_joining(word, scores):
+    pieces = list(word)
+    while ways := [
+        (scores[a + b] - scores[a] - scores[b], -i)
+        for i, (a, b) in enumerate(pairwise(pieces))
+        if a + b in scores and a in scores and b in scores
+    ]:
+        gain, i = max(ways)
+        if gain <= 0:
+            break
+        pieces[-i : -i + 2] = [pieces[-i] + pieces[-i + 1]]
+    return pieces
+
+
+def of_fewest_pieces(word, scores):
+    best = {0: (0, 0.0, [])}
+    for end in range(1, len(word) + 1):
+        ways = [
+            (best[i][0] - 1, best[i][1] + scores[word[i:end]], [*best[i][2], word[i:end]])
+            for i in range(end)
+            if i in best and word[i:end] in scores
+        ]
+        if ways:
+            best[end] = max(ways)
+    return best[len(word)][2]
+
+
+GREEDY = {
+    "the longest, from the left": from_the_left(lambda p, scores: len(p)),
+    "the likeliest, from the left": from_the_left(lambda p, scores: scores[p]),
+    "the likeliest a letter, from the left": from_the_left(lambda p, scores: scores[p] / len(p)),
+    "the longest, from the right": from_the_right(lambda p, scores: len(p)),
+    "the likeliest a letter, from the right": from_the_right(lambda p, scores: scores[p] / len(p)),
+    "joining what gains most": by_joining,
+    "fewest pieces": of_fewest_pieces,
+}
+
+
+def best_of_greedy(word, scores):
+    """The most probable of all greedy cuts."""
+    found = []
+    for cut in GREEDY.values():
+        with contextlib.suppress(KeyError, ValueError):
+            found.append(cut(word, dict(scores)))
+    return max((c for c in found if all(p in scores for p in c)), key=lambda c: sum(scores[p] for p in c))
+
+
+def all_of_them(word, scores):
+    def cuts(rest):
+        if not rest:
+            yield 0.0, []
+        for i in range(1, len(rest) + 1):
+            if rest[:i] in scores:
+                for score, more in cuts(rest[i:]):
+                    yield score + scores[rest[:i]], [rest[:i], *more]
+
+    return max(cuts(word))[1]
+
+
+@pytest.mark.parametrize("name", [*GREEDY, "the best of them"])
+def test_a_greedy_cut_is_not_taken_for_the_most_probable(name, unigram, capsys):
+    lesson08.cut_unigram((GREEDY | {"the best of them": best_of_greedy})[name], unigram)
+    told = capsys.readouterr().out
+    assert told.startswith("Not yet: cut_unigram for") and "it should be" in told, told
+
+
+def test_trying_all_cuts_is_stopped(unigram, capsys):
+    lesson08.cut_unigram(all_of_them, unigram)
+    told = capsys.readouterr().out
+    assert "stopped with RuntimeError: it has looked up" in told and "keep one cut for each place" in told

@@ -1,6 +1,6 @@
-"""Every cell of lessons 0 to 5 runs again after all the others, last to first.
+"""Every cell of lessons 0 to 5 and 8 runs again after all the others, last to first.
 
-Here lesson 0; the others on small models (tests/test_originals_in_place.py), where it takes less time.
+Here lessons 0 and 8; the others on small models (tests/test_originals_in_place.py), where it takes less time.
 """
 
 from pathlib import Path
@@ -28,5 +28,6 @@ def run_all(path: Path, backwards_too: bool = True) -> NotebookNode:
     return book
 
 
-def test_each_cell_of_lesson_0_runs_again_after_all_the_others():
-    run_all(books.path("00"))
+@pytest.mark.parametrize("number", ["00", "08"])
+def test_each_cell_runs_again_after_all_the_others(number):
+    run_all(books.path(number))

@@ -89,13 +89,22 @@ def cut_unigram(cut_unigram: Callable, scores: dict[str, float]) -> None:
     cases["ab, where a and b cost 1 each and ab 1.5"] = "ab", one
     cases["ab, where a and b cost 1 each and ab 3"] = "ab", other
     cases["abc, where a alone is no piece"] = "abc", {"ab": -2.0, "b": -1.0, "c": -1.0, "bc": -1.0}
+    # whoever takes the longest, the likeliest or the fewest pieces, from the left or from the right, errs here
+    apart = {"a": -2.0, "b": -2.0, "c": -3.0, "d": -3.0, "x": -1.0, "abcd": -9.0, "dcba": -9.0}
+    apart |= {"ab": -1.0, "cd": -4.0, "bcd": -1.0, "ba": -1.0, "dc": -4.0, "dcb": -1.0}
+    cases["abcdxdcba, where a|bcd is better than ab|cd, and dcb|a than dc|ba"] = "abcdxdcba", apart
+    cases["a word of 24 letters a (23 seams, 8 million cuts)"] = (
+        "a" * 24,
+        {"a": -1.0, "aa": -2.5, "aaa": -2.9},
+    )
 
     def library(word, scores):
         known = [(piece, score) for piece, score in scores.items() if piece != "[UNK]"]
         return [token.value for token in Unigram([("[UNK]", 0.0), *known], 0).tokenize(word)]
 
     def answer(case):
-        got = _listed(cut_unigram(*cases[case]))
+        word, known = cases[case]
+        got = _listed(cut_unigram(word, _Counted(known, 200 * (len(word) + 1) ** 2)))
         return got if got is None or got is ... else (case, got)
 
     def same(got: tuple, right: tuple) -> bool:
@@ -109,6 +118,33 @@ def cut_unigram(cut_unigram: Callable, scores: dict[str, float]) -> None:
 
     wanted = {case: (case, library(*given)) for case, given in cases.items()}
     judge(answer, wanted, "cut_unigram", same, lambda value: repr(value[1]))
+
+
+class _Counted(dict):
+    """Scores that may be looked up so many times and no more."""
+
+    def __init__(self, scores: dict[str, float], most: int):
+        super().__init__(scores)
+        self.left = self.most = most
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError(
+                f"it has looked up {self.most:,} pieces; keep one cut for each place, not all cuts"
+            )
+
+    def __contains__(self, piece: object) -> bool:
+        self._count()
+        return super().__contains__(piece)
+
+    def __getitem__(self, piece: str) -> float:
+        self._count()
+        return super().__getitem__(piece)
+
+    def get(self, piece: str, other: object = None) -> object:
+        self._count()
+        return super().get(piece, other)
 
 
 def _listed(answer: object) -> object:
