@@ -1,6 +1,7 @@
 """Lesson 6: its encoders and its loop are those of helpers; its table, its checks, its prose."""
 
 import functools
+import re
 
 import books
 import documentation_pairs
@@ -210,8 +211,6 @@ def test_what_the_prose_says_of_the_table(table):
 
 def test_wrong_partners_fall_most_of_the_way():
     """Of the saved run: both begin alike; with wrong partners the loss falls more than half as far."""
-    import re
-
     printed = books.shown("06", "partners")
     start, end = (
         np.array(
@@ -247,6 +246,36 @@ def test_training_on_documentation_pays():
     assert (seeds["sts Pearson"] >= untouched["sts Pearson"]).all() and "is no lower than before" in prose
     settings = documentation_pairs.BASE | documentation_pairs.RUNS["twice as long"]
     assert settings["steps"] * settings["batch"] == 2_400 and "make 50 steps" in prose
+
+
+def test_one_change_at_a_time():
+    """Each figure that the prose gives of a run of one seed, and which runs keep no gain."""
+    prose = " ".join(
+        " ".join(c.source.split()) for c in books.read(LESSON).cells if c.cell_type == "markdown"
+    )
+    table = pd.read_csv(ROOT / "models" / "recipes" / "documentation_pairs.tsv", sep="\t")
+    one = table[table["seed"] == 0].set_index("run")
+    assert set(documentation_pairs.RUNS) <= set(one.index)
+    gain = {run: f"{value:.3f}".replace("-", "−") for run, value in one["dev gain"].dropna().items()}
+    batches = [gain[run] for run in ("batch of 12", "batch of 24", "base", "batch of 96")]
+    assert "a batch gain {}, {}, {} and {}.".format(*batches) in prose
+    low, high = one.loc["scale 5", ["dev low", "dev high"]]
+    assert (
+        f"({gain['scale 5']}, interval −{-low:.3f} to {high:.3f}), at 50 it gains {gain['scale 50']}" in prose
+    )
+    assert one.loc["nearest wrong answer", "dev low"] < 0 < one.loc["20th nearest wrong answer", "dev low"]
+    near = f"{gain['nearest wrong answer']}, and the interval holds 0. The 20th nearest gains {gain['20th nearest wrong answer']}"
+    assert near in prose and one.loc["nearest wrong answer", "dev gain"] < one.loc["base", "dev gain"] / 2
+    taught = one.loc["cross-encoder as teacher", "dev gain"] / one.loc["base", "dev gain"]
+    assert f"gains {gain['cross-encoder as teacher']}, half" in prose and 0.45 < taught < 0.55
+    longer, library = gain["twice as long"], gain["twice as long, by the library"]
+    assert f"gain {longer}, and the library's trainer {library}" in prose
+    shown = books.shown("06", "changes")
+    assert all(
+        re.search(rf"(?m)^{re.escape(run)} ", shown)
+        for run in documentation_pairs.RUNS
+        if run != "twice as long"
+    )
 
 
 def test_the_second_tables_untouched_row_computed_again():
