@@ -3,7 +3,7 @@
     from helpers import documentation
     documentation.corpus()     # a DataFrame: library, object, kind, text
     documentation.passages()   # lesson 13's: library, kind, object, chunk, text
-    documentation.pairs("dev") # lesson 6's: library, object, question (a first sentence), answer (what follows)
+    documentation.pairs("dev")  # lesson 6's: library, object, question (a first sentence), answer (what follows)
 
 The libraries are read as text, never imported: their files are parsed, the documentation strings
 are taken and cleaned to prose (helpers/prose.py; a paragraph that stands in several places is kept
@@ -123,10 +123,14 @@ def pairs(part: str | None = None) -> "pandas.DataFrame":
 
     Columns library, object, question, answer; part: "train", "dev" or "test" (see `PARTS`), or all.
     A first sentence has at least 4 words and an answer 12; a sentence or an answer that comes a second
-    time is left out, so that no text is in two parts. Raises KeyError for another part, else as `corpus`.
+    time is left out, so that no text is in two parts. Raises ValueError for another part, else as `corpus`.
     """
     import pandas
 
+    if part is not None and part not in PARTS:
+        raise ValueError(
+            f"there is no part {part!r} of the documentation's pairs; name one of {', '.join(PARTS)}"
+        )
     rows = []
     for row in corpus().itertuples():
         first, _, rest = _SENTENCE_END.sub("\n", " ".join(row.text.split()), count=1).partition("\n")

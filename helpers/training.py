@@ -119,6 +119,12 @@ def train(
         raise ValueError(
             f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a smaller batch"
         )
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps={steps} trains nothing; give at least 1, or epochs")
+    if negatives is not None and len(negatives) != len(pairs):
+        raise ValueError(
+            f"negatives has {len(negatives)} rows for {len(pairs)} pairs; give one list for each pair"
+        )
     if batch % processes.world():
         raise ValueError(f"a batch of {batch} cannot be shared by {processes.world()} processes evenly")
     questions, answers = (encoders.tokenise(pairs[name], length) for name in ("question", "answer"))

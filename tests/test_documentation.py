@@ -219,7 +219,7 @@ def test_no_text_of_the_pairs_is_in_two_parts(corpus):
     libraries = [set(part["library"]) for part in parts.values()]
     assert set.union(*libraries) == set(documentation.LIBRARIES) and sum(map(len, libraries)) == 15
     assert libraries[2] == set(documentation.SEARCHED)
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="no part 'training'.*name one of train, dev, test"):
         documentation.pairs("training")
 
 

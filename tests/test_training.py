@@ -244,6 +244,19 @@ def test_steps_end_the_loop_whatever_the_epochs():
         assert len(losses) == steps
 
 
+def test_steps_and_negatives_that_cannot_be_are_refused_before_any_step():
+    towers = pair()
+    before = towers[0].project.weight.detach().clone()
+    for wrong, says in (
+        ({"steps": 0}, "steps=0 trains nothing"),
+        ({"steps": -3}, "steps=-3 trains nothing"),
+        ({"negatives": [[1]] * 15}, "15 rows for 16 pairs"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            training.train(*towers, PAIRS, batch=8, progress=False, **wrong)
+    assert torch.equal(before, towers[0].project.weight)
+
+
 def test_negatives_are_wrong_answers_of_every_question_of_the_batch():
     questions, answers = (encoders.tokenise(PAIRS[name][:4]) for name in ("question", "answer"))
     more = encoders.tokenise(PAIRS["answer"][8:10])
