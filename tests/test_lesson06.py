@@ -271,10 +271,16 @@ def test_one_change_at_a_time():
     longer, library = gain["twice as long"], gain["twice as long, by the library"]
     assert f"gain {longer}, and the library's trainer {library}" in prose
     shown = books.shown("06", "changes")
-    assert all(
-        re.search(rf"(?m)^{re.escape(run)} ", shown)
-        for run in documentation_pairs.RUNS
-        if run != "twice as long"
+    named = {
+        "twice as long": "trained, 50 steps",
+        "twice as long, by the library": "50 steps, by the library",
+    }
+    for run in documentation_pairs.RUNS:
+        assert re.search(rf"(?m)^{re.escape(named.get(run, run))} ", shown), run
+    no_gain = set(one.index[one["dev low"] <= 0])
+    assert (
+        no_gain == {"scale 5", "nearest wrong answer"}
+        and "they hold 0: scale 5 and nearest wrong answer." in shown
     )
 
 
