@@ -139,6 +139,12 @@ def test_the_hidden_vector_is_the_one_at_the_mask(space):
     assert np.allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
 
 
+def test_a_word_that_cannot_be_hidden_is_refused(space):
+    for sentence in ("No such word.", "A bat and a bat.", ""):
+        with pytest.raises(ValueError, match="must occur once in"):
+            space["hidden_vectors"](["The bat flew.", sentence], ["bat", "bat"])
+
+
 @pytest.mark.parametrize(
     ("sentence", "front"),
     [
