@@ -1,5 +1,6 @@
 """Lesson 9's own definitions against torch and transformers; its tables, checks and errors."""
 
+import re
 from collections import Counter
 
 import books
@@ -32,14 +33,22 @@ def lesson(tokenizer):
         "make_layer",
         "reach",
         "guesses",
+        "attend",
+        "seen_in_part",
         "Translator",
         "random_sentence",
         "sentences",
         "make_pairs",
         "mask_pieces",
+        "place_of",
+        "loss_of_rules",
+        "two_exams",
+        "threshold",
         "parts_of_the_loss",
         "best_span",
         "checked",
+        "whole_letter",
+        "tagged",
         "classify_batch",
         "tags_batch",
         "answers_batch",
@@ -242,6 +251,124 @@ def test_the_line_is_the_loss_of_the_counted_shares(bind, small, capsys):
     assert space["line"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_attention_by_hand_is_torchs(bind):
+    """Encoder, decoder, and queries of one text on keys of another, against torch's own."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    attend = bind("attend", torch=torch)
+    generator = torch.Generator().manual_seed(1)
+    for n, m, allowed in [
+        (5, 5, torch.ones(5, 5)),
+        (6, 6, torch.ones(6, 6).tril()),
+        (3, 7, torch.ones(3, 7)),
+    ]:
+        Q, K = (torch.randn(rows, 4, generator=generator) for rows in (n, m))
+        V = torch.randn(m, 3, generator=generator)
+        ours, weights = attend(Q, K, V, allowed)
+        wanted = scaled_dot_product_attention(Q, K, V, attn_mask=allowed.bool())
+        torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-6)
+        assert (weights[allowed == 0] == 0).all()
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(n))
+
+
+def test_what_the_mask_does_in_the_toy():
+    """A decoder's row is the encoder's, cut and made to add up to 1; first and last rows as the prose says."""
+    import pandas as pd
+    import torch
+
+    masks = {"both_ways": np.ones((5, 5), int), "left_only": np.tril(np.ones((5, 5), int))}
+    space = {"np": np, "pd": pd, "torch": torch, "toy_words": list("abcde")} | masks
+    exec(books.cell("09", "attend").source, space)
+    encoder, decoder = (
+        space["attend"](space["Q"], space["K"], space["V"], torch.tensor(mask))[1].numpy()
+        for mask in (masks["both_ways"], masks["left_only"])
+    )
+    cut = np.tril(encoder)
+    np.testing.assert_allclose(decoder, cut / cut.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert decoder[0].tolist() == [1, 0, 0, 0, 0]
+    np.testing.assert_allclose(decoder[-1], encoder[-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [5, 6, 13, 64])
+def test_what_is_seen_of_a_sentence(bind, tokenizer, n):
+    """Each row has the sentence's length and its gap; one side and half of each are as many pieces."""
+    gap = tokenizer.mask_token_id
+    ids = [101, *range(2_000, 2_000 + n - 2), 102]
+    rows, place = bind("seen_in_part", tokenizer=tokenizer)(ids)
+    for name, row in rows.items():
+        assert len(row) == n and row[place] == gap and (row[0], row[-1]) == (101, 102), name
+        assert all(new in (old, gap) for new, old in zip(row, ids, strict=True)), name
+    left, right = (
+        {i for i in range(1, n - 1) if rows[f"{side} side only"][i] != gap} for side in ("left", "right")
+    )
+    half = {i for i in range(1, n - 1) if rows["half of each side"][i] != gap}
+    assert left == set(range(1, place)) and right == set(range(place + 1, n - 1))
+    assert len(half) == 2 * (len(left) // 2) and half == {
+        place + d for d in range(-len(half) // 2, len(half) // 2 + 1)
+    } - {place}
+
+
+def test_places_and_what_the_rules_lose(bind):
+    """A pair by hand: nine places, and the loss of a table and of what stands elsewhere in the pair."""
+    import torch
+
+    class Small:
+        cls_token_id, sep_token_id = 2, 3
+
+    #                    [CLS]           [SEP]            [SEP] [PAD]
+    ids = torch.tensor([[2, 7, 8, 9, 6, 5, 3, 7, 9, 8, 3, 0]])
+    place_of = bind("place_of", torch=torch, small=Small())
+    found = place_of(ids)[0]
+    assert found[1:6].tolist() == [3 * a + b for a, b in [(0, 2), (1, 2), (2, 2), (2, 1), (2, 0)]]
+    assert found[7:10].tolist() == [3 * a + b for a, b in [(0, 2), (1, 1), (2, 0)]]
+    loss_of_rules = bind("loss_of_rules", n_special=5, place_of=place_of)
+    by_place = torch.rand(9, 10, generator=torch.Generator().manual_seed(0)).double()
+    hidden, labels = ids.clone(), torch.full_like(ids, -100)
+    hidden[0, 1], labels[0, 1] = 4, 7  # 7 stands once more, among 7 pieces that can be seen
+    hidden[0, 4] = 6
+    plain, repeated = (loss_of_rules(ids, hidden, labels, by_place, share) for share in (0, 0.25))
+    assert plain == pytest.approx(-np.log(by_place[2, 7].item()))
+    assert repeated == pytest.approx(-np.log(0.75 * by_place[2, 7].item() + 0.25 / 7))
+
+
+def test_the_two_exams_differ_in_the_wrong_sentences_alone(lesson, bind):
+    documents = [[f"{d} {i}" for i in range(6)] for d in range(200)]
+    pairs = lesson["make_pairs"](documents, np.random.default_rng(0))
+    origins = [(document, i) for document in documents for i in range(len(document) - 1)]
+    exams = bind("two_exams", pairs=pairs, origins=origins)(range(0, 1_000, 3), np.random.default_rng(1))
+    for other, same in zip(exams["another document"], exams["the same document"], strict=True):
+        assert other[0] == same[0] and other[2] == same[2]
+        (d, i), (e, _), (f, k) = (map(int, text.split()) for text in (other[0], other[1], same[1]))
+        assert f == d and (e == d) == (other[2] == 0)
+        assert (k == i + 1) == (same[2] == 0) and k != i
+    scores, follows = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
+    at = lesson["threshold"](scores, follows)
+    assert ((scores >= at) == follows).mean() == 0.75
+
+
+def shares(text):
+    """The whole percentages of a text: "85 %", "+60%" and "[47%, 73%]"."""
+    return {int(n) for n in re.findall(r"(\d+) ?%", text)}
+
+
+def test_the_prose_says_what_the_cells_show():
+    """The figures of four paragraphs stand in the saved outputs of the cells above them."""
+    for prose, tag, pattern in [
+        ("sides_prose", "sides", r"\d\.\d"),
+        ("rules_prose", "rules_lines", r"\d\.\d\d"),
+        ("nsp_prose", "next_sentence", r"(\d\d) %"),
+        ("transfer_prose", "transfer", r"(\d+)(?= %| points| to |\))"),
+    ]:
+        text = books.cell("09", prose).source
+        shown = books.shown("09", tag) + (books.shown("09", "line_to_beat") if tag == "rules_lines" else "")
+        said = (
+            set(re.findall(pattern, text)) - {"95"} - ({"50"} if tag == "next_sentence" else set())
+        )  # guessing
+        there = set(re.findall(r"\d+\.\d+|\d+(?=%)", shown))
+        assert said and said <= there, f"{prose}: {sorted(said - there)}"
+
+
 def test_the_best_span_is_the_best_of_all(lesson):
     import torch
 
@@ -267,6 +394,93 @@ def test_labels_land_on_their_pieces(bind, tokenizer):
         a, b = batch["start_positions"][i], batch["end_positions"][i]
         assert batch["input_ids"][i, a : b + 1].tolist() == tokenizer(answer).input_ids[1:-1], answer
         assert batch["token_type_ids"][i, a] == 1 and b - a < 12
+
+
+def test_tags_follow_the_letters(bind, tokenizer):
+    """Signs that the tokenizer drops shift no label: a decomposed é, a selector, alone or behind an emoji."""
+    import pandas as pd
+
+    texts = {  # words and their tags -> the pieces that carry a label
+        ("Jose\u0301 saw Zoe\u0308 in Lima .", "PERSON O PERSON O PLACE O"): "jose saw zoe in lima .",
+        ("We \u2764\ufe0f Lima today .", "O O PLACE TIME O"): "we [UNK] lima today .",
+        ("We \u2764 \ufe0f Lima today .", "O O O PLACE TIME O"): "we [UNK] lima today .",
+        ("A \u0301 Lima !", "O O PLACE O"): "a lima !",
+    }
+    kinds = ["O", "PERSON", "PLACE", "TIME"]
+    right = {"jose": "PERSON", "zoe": "PERSON", "lima": "PLACE", "today": "TIME"}
+    words, tags = zip(*texts, strict=True)
+    batch = bind("tags_batch", tokenizer=tokenizer, TAGS=kinds)(pd.DataFrame({"words": words, "tags": tags}))
+    for ids, labels, wanted in zip(batch["input_ids"], batch["labels"], texts.values(), strict=True):
+        asked = labels >= 0
+        pieces = tokenizer.convert_ids_to_tokens(ids[asked])
+        assert " ".join(pieces) == wanted
+        assert [kinds[k] for k in labels[asked]] == [right.get(piece, "O") for piece in pieces]
+
+
+def test_tags_are_written_behind_their_own_words(bind, tokenizer):
+    """`tagged` on letters that the tokenizer drops, with a network that finds what the test tells it to."""
+    import unicodedata
+    from types import SimpleNamespace
+
+    import torch
+
+    wanted = {"jose": 1, "lima": 2, "cafe": 2, "today": 3}
+
+    def network(input_ids, **_):
+        found = [wanted.get(p, 0) for p in tokenizer.convert_ids_to_tokens(input_ids[0])]
+        return SimpleNamespace(logits=torch.nn.functional.one_hot(torch.tensor([found]), 4).float())
+
+    names = {"tokenizer": tokenizer, "TAGS": ["O", "PERSON", "PLACE", "TIME"], "unicodedata": unicodedata}
+    for name in ("checked", "whole_letter"):
+        names[name] = bind(name, tokenizer=tokenizer, unicodedata=unicodedata)
+    tagged = bind("tagged", networks={"tags": network}, **names)
+    assert tagged("Jose\u0301 left Lima today.") == "Jose\u0301[PERSON] left Lima[PLACE] today[TIME]."
+    assert (
+        tagged("At the Cafe\u0301, today \u2764\ufe0f.")
+        == "At the Cafe\u0301[PLACE], today[TIME] \u2764\ufe0f."
+    )
+    assert tagged("Nobody left.") == "Nobody left."
+
+
+def test_an_answer_may_end_in_an_accent_of_its_own(bind, tokenizer):
+    import pandas as pd
+
+    rows = pd.DataFrame(
+        {
+            "question": ["Where is it?"],
+            "passage": ["It is in the Cafe\u0301 of Lima."],
+            "answer": ["the Cafe\u0301"],
+        }
+    )
+    batch = bind("answers_batch", tokenizer=tokenizer)(rows)
+    a, b = batch["start_positions"][0], batch["end_positions"][0]
+    assert tokenizer.convert_ids_to_tokens(batch["input_ids"][0, a : b + 1]) == ["the", "cafe"]
+
+
+def test_the_rules_that_fine_tuning_is_compared_with():
+    """The two cells of rules on the course's tables: what they get right stands in the prose of the lesson."""
+    import pandas as pd
+
+    tables = {task: data.transfer(task) for task in ("tags", "answers")}
+    parts = {
+        part: {task: table.query(f"part == '{part}'") for task, table in tables.items()}
+        for part in ("train", "test")
+    }
+    said = shares(books.cell("09", "transfer_prose").source)
+    for tag, task in (("tag_rules", "tags"), ("answer_rules", "answers")):
+        space = {
+            "pd": pd,
+            "np": np,
+            "re": re,
+            "simple": {},
+            "examples": parts["train"],
+            "tests": parts["test"],
+        }
+        exec(books.cell("09", tag).source, space)
+        assert round(100 * space["simple"][task, "rules"].mean()) in said
+    answer = space["answer_by_rule"]
+    assert answer("Who sat there?", "At noon Ada King sat there, asleep.") == "Ada King"
+    assert answer("How many cats are there?", "There are twenty-two cats here.") == "twenty-two"
 
 
 def test_the_tables_to_fine_tune_on():
@@ -348,6 +562,42 @@ ANSWERS = {
     "unigram_loss": (lambda f: lesson09.unigram_loss(f), "lambda c, t: 0.0", "ln 2"),
     "count_weights": (lambda f: lesson09.count_weights(f), "lambda l, w, p: 12 * l * w * w", "it should be"),
 }
+
+
+WRONG_MASKS = {
+    "the other side": "lambda n: torch.full((n, n), -torch.inf).tril(diagonal=-1)",
+    "without itself": "lambda n: torch.full((n, n), -torch.inf).triu()",
+    "one too far": "lambda n: torch.full((n, n), -torch.inf).triu(diagonal=2)",
+    "all may look": "lambda n: torch.zeros(n, n)",
+    "nobody may look": "lambda n: torch.full((n, n), -torch.inf)",
+    "ones": "lambda n: torch.ones(n, n)",
+    "ones and zeros": "lambda n: torch.ones(n, n).tril()",
+    "bool": "lambda n: torch.ones(n, n).tril().bool()",
+    "whole numbers": "lambda n: torch.ones(n, n).long().triu(diagonal=1) * -(2**31)",
+    "zeros and ones turned round": "lambda n: torch.ones(n, n).triu(diagonal=1)",
+    "plus infinity": "lambda n: torch.full((n, n), torch.inf).triu(diagonal=1)",
+    "a large number": "lambda n: torch.full((n, n), -1e9).triu(diagonal=1)",
+    "not a number": "lambda n: torch.full((n, n), torch.nan).triu(diagonal=1)",
+    "0 times infinity": "lambda n: torch.ones(n, n).triu(diagonal=1) * -torch.inf",
+    "padding in the columns": "lambda n: torch.where(torch.arange(n) == n - 1, -torch.inf, 0.0).repeat(n, 1)",
+    "padding in the rows": "lambda n: torch.where(torch.arange(n) == n - 1, -torch.inf, 0.0).repeat(n, 1).T",
+    "one row": "lambda n: torch.full((n,), -torch.inf)",
+    "a batch": "lambda n: torch.full((1, n, n), -torch.inf).triu(diagonal=1)",
+    "one too wide": "lambda n: torch.full((n, n + 1), -torch.inf).triu(diagonal=1)",
+    "always four": "lambda n: torch.full((4, 4), -torch.inf).triu(diagonal=1)",
+    "an array": "lambda n: torch.full((n, n), -torch.inf).triu(diagonal=1).numpy()",
+    "lists": "lambda n: torch.full((n, n), -torch.inf).triu(diagonal=1).tolist()",
+    "a number": "lambda n: 0.0",
+    "nothing": "lambda n: None",
+}
+
+
+@pytest.mark.parametrize("what", WRONG_MASKS)
+def test_no_wrong_mask_is_called_right(what, capsys):
+    import torch
+
+    lesson09.left_only_mask(eval(WRONG_MASKS[what], {"torch": torch}))
+    assert capsys.readouterr().out.startswith("Not yet")
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, "whole_words"])
