@@ -20,6 +20,8 @@ from helpers import encoders, files
 def save(path: str | Path, question_encoder, answer_encoder, **about: object) -> Path:
     """Write both encoders to the folder `path`: pair-NAME.safetensors and config.json.
 
+    The two may be one encoder, given twice; it is then kept once, and `load` gives it twice.
+
     about: anything JSON can hold, kept beside them (see `about`). The weights are written under
     a name of their own and config.json, which names them, is put in place last and in one step:
     a break at any moment leaves the checkpoint before or the new one, never half of each.
@@ -29,9 +31,12 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
 
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    sides = {"question": question_encoder, "answer": answer_encoder}
+    if answer_encoder is question_encoder:
+        del sides["answer"]
     weights = {
         f"{side}.{name}": value.detach().cpu().contiguous()
-        for side, encoder in (("question", question_encoder), ("answer", answer_encoder))
+        for side, encoder in sides.items()
         for name, value in encoder.state_dict().items()
     }
     name = f"pair-{secrets.token_hex(6)}.safetensors"
@@ -43,9 +48,8 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
         "weights": name,
         "sha256": digest,
         "about": about,
-        "question": _recipe(question_encoder),
-        "answer": _recipe(answer_encoder),
     }
+    config |= {"answer": "question"} | {side: _recipe(encoder) for side, encoder in sides.items()}
     with files.put_whole(path / "config.json", f"the pair in {path.name}/") as part:
         part.write_text(json.dumps(config, indent=1), encoding="utf-8")
     for old in path.glob("pair-*.safetensors"):
@@ -72,6 +76,8 @@ def load(path: str | Path) -> tuple[torch.nn.Module, torch.nn.Module]:
             raise ValueError(f"{weights.name} is not whole")
         values, pair = load_file(weights), []
         for side in ("question", "answer"):
+            if config[side] == "question":  # one encoder for both sides
+                continue
             encoder = _built(config[side])
             start = f"{side}."
             encoder.load_state_dict(
@@ -81,7 +87,7 @@ def load(path: str | Path) -> tuple[torch.nn.Module, torch.nn.Module]:
     except Exception as e:
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise ValueError(f"the checkpoint in {path.name}/ is damaged ({why}); save it again") from e
-    return pair[0], pair[1]
+    return pair[0], pair[-1]
 
 
 def about(path: str | Path) -> dict:

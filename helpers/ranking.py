@@ -3,12 +3,14 @@
 from helpers import ranking
 places = ranking.ranks(questions, passages)     # vectors, the answers first; 1 for the best
 ranking.measures(places)                        # recall@1, recall@10, MRR
+ranking.reciprocal_ranks(question_encoder, answer_encoder, data.qa_pairs(part="test"))
 ranking.score_pair(question_encoder, answer_encoder, data.qa_pairs(part="test"))
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
     import torch
 
@@ -38,6 +40,23 @@ def measures(ranks: "torch.Tensor") -> dict[str, float]:
         "recall@10": (ranks <= 10).double().mean().item(),
         "MRR": (1 / ranks).mean().item(),
     }
+
+
+def reciprocal_ranks(
+    question_encoder, answer_encoder, pairs: "pandas.DataFrame", echoes: bool = False
+) -> "numpy.ndarray":
+    """1 over the place of each question's answer among all answers: (questions,); their mean is the MRR.
+
+    echoes: the questions themselves also stand among the passages. Vectors are compared by cosine.
+    """
+    from torch.nn.functional import normalize
+
+    from helpers.encoders import embed
+
+    questions = normalize(embed(question_encoder, pairs["question"]), dim=1)
+    texts = [*pairs["answer"], *(pairs["question"] if echoes else [])]
+    places = ranks(questions, normalize(embed(answer_encoder, texts), dim=1))
+    return (1 / places.double()).numpy()
 
 
 def score_pair(question_encoder, answer_encoder, pairs: "pandas.DataFrame") -> dict[str, float]:

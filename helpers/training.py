@@ -4,8 +4,9 @@
     questions, answers = encoders.Encoder(), encoders.Encoder()
     losses = training.train(questions, answers, data.qa_pairs(part="train"), lr=1e-4, scale=20)
 
-`train` is the lesson's own; a test proves the two the same. This module adds what a lesson need not
-show: several processes (scripts/train_retriever.py) and a stop from the keyboard at the end of a step.
+`train` is the lesson's own; a test proves the two the same. This module adds what the lesson need not
+show: hard negatives, echoes (lesson 7), several processes (scripts/train_retriever.py), and a stop from the
+keyboard at the end of a step.
 """
 
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from helpers import cache, checkpoints, data, encoders, machine, models, processes
+from helpers import data, encoders, machine, processes
 
 if TYPE_CHECKING:
     import pandas
@@ -186,29 +187,3 @@ def _stop_at_the_end_of_a_step():
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-# --- the pair of lesson 6 --------------------------------------------------------------------
-
-LESSON06 = {"epochs": 2, "batch": 32, "lr": 1e-2, "warmup": 0.1, "scale": 20, "echo": True}
-
-
-def trained_pair() -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The question and the answer encoder that lesson 6 trained and saved in the course's cache.
-
-    Where the lesson has not been run, or its checkpoint is damaged, they are trained now with
-    its settings (a minute or so on two cores; one printed line says so) and saved.
-    """
-    place = cache() / "lesson06"
-    try:
-        return checkpoints.load(place)
-    except FileNotFoundError:
-        print("Lesson 6 has not saved its pair yet: training it now.")
-    except ValueError as e:
-        print(f"Training lesson 6's pair again: {e}.")
-    torch.manual_seed(0)
-    folder = models.path(encoders.MINILM, quiet=True)
-    pair = encoders.TopicAndForm(folder, start=1.0), encoders.TopicAndForm(folder)
-    train(*pair, data.qa_pairs(part="train"), **LESSON06)
-    checkpoints.save(place, *pair, settings=LESSON06)
-    return pair

@@ -28,6 +28,22 @@ def test_a_checkpoint_gives_the_same_vectors(tmp_path, kind):
     assert checkpoints.about(tmp_path / "pair") == {"note": "mine"}
 
 
+def test_one_encoder_for_both_sides_is_kept_once(tmp_path):
+    encoder = small().eval()
+    checkpoints.save(tmp_path / "one", encoder, encoder)
+    checkpoints.save(tmp_path / "two", encoder, small())
+    first, second = checkpoints.load(tmp_path / "one")
+    assert first is second
+    assert torch.equal(encoders.embed(first, ["a word"]), encoders.embed(encoder, ["a word"]))
+    one, two = (next((tmp_path / name).glob("*.safetensors")).stat().st_size for name in ("one", "two"))
+    assert one < 0.6 * two
+    config = json.loads((tmp_path / "one" / "config.json").read_text(encoding="utf-8"))
+    del config["answer"]
+    (tmp_path / "one" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoints.load(tmp_path / "one")
+
+
 def test_a_second_save_replaces_the_first(tmp_path):
     for seed in (0, 1):
         torch.manual_seed(seed)

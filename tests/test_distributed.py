@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from helpers import ROOT, checkpoints, data, encoders, models, processes, ranking, training
+from helpers.intervals import interval
 
 WORKER = """
 import sys
@@ -104,23 +105,35 @@ def test_the_script_trains_on_its_first_rows_and_judges_on_the_rest(tmp_path):
         "--out",
         str(tmp_path / "pair"),
     )
-    about, trained = checkpoints.about(tmp_path / "pair"), checkpoints.load(tmp_path / "pair")
-    assert about["start"] == "number" and printed.count("saved in") == 1
-    assert [type(encoder).__name__ for encoder in trained] == ["TopicAndForm"] * 2
+    about, (trained, same) = checkpoints.about(tmp_path / "pair"), checkpoints.load(tmp_path / "pair")
+    assert about["start"] == "minilm" and printed.count("saved in") == 1
+    assert type(trained).__name__ == "Pretrained" and trained is same
 
     torch.manual_seed(0)
-    folder = models.path(encoders.MINILM, quiet=True)
-    fresh = [encoders.TopicAndForm(folder, start=start) for start in (1.0, 0.0)]
-    before = ranking.score_pair(*fresh, rows[42:])
-    settings = training.LESSON06 | {"epochs": 2, "batch": 16, "progress": False}
-    assert about["losses"] == pytest.approx(training.train(*fresh, rows[:42], **settings), rel=1e-3)
+    fresh = encoders.Pretrained(models.path(encoders.MINILM, quiet=True), frozen=2)
+    before = ranking.reciprocal_ranks(fresh, fresh, rows[42:])
+    settings = {"lr": 1e-4, "warmup": 0.1, "scale": 20, "batch": 16, "epochs": 2, "progress": False}
+    losses = training.train(fresh, fresh, rows[:42], **settings)
+    assert about["losses"] == pytest.approx(losses, rel=1e-3) and len(losses) == 4
 
-    after = ranking.score_pair(*trained, rows[42:])
-    assert about["held_out"] == pytest.approx(after)
-    shown = re.findall(r"^(\w.*?) +before ([\d.]+) +after ([\d.]+)$", printed, re.M)
-    assert {name: float(value) for name, value, _ in shown} == pytest.approx(before, abs=6e-4)
-    assert {name: float(value) for name, _, value in shown} == pytest.approx(after, abs=6e-4)
-    assert before != pytest.approx(after, abs=6e-4) != ranking.score_pair(*trained, rows[:42])
+    after = ranking.reciprocal_ranks(trained, trained, rows[42:])
+    assert about["held_out"]["MRR"] == pytest.approx(after.mean())
+    shown = re.search(r"^MRR before ([\d.]+), after ([\d.]+): (.+)$", printed, re.M)
+    assert [float(x) for x in shown.groups()[:2]] == pytest.approx([before.mean(), after.mean()], abs=6e-4)
+    low, high = interval(after - before)
+    assert f"[{low:+.3f}, {high:+.3f}]" in shown[3] and ("a gain" in shown[3]) == (low > 0)
+    assert "42 pairs trained on, 4 steps; 18 pairs judge" in printed
+
+
+@pytest.mark.parametrize("start", ["two", "number", "raw", "scratch"])
+def test_every_start_of_the_script_builds_two_encoders_that_embed(start):
+    import train_retriever
+
+    question, answer = train_retriever.build(start)
+    assert question is not answer
+    vectors = [encoders.embed(encoder.eval(), ["a word"]) for encoder in (question, answer)]
+    assert vectors[0].shape == vectors[1].shape
+    assert start in train_retriever.SETTINGS
 
 
 def test_the_script_says_what_is_wrong_with_a_table(tmp_path):

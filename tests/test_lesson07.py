@@ -3,15 +3,18 @@ what its prose says of the stand-in for DPR."""
 
 import functools
 import json
+import re
 
 import books
+import dual_encoder
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from helpers import ROOT, data, models
+from helpers import ROOT, data, encoders, models, ranking, training
 from helpers.exercises import lesson07
 
 LESSON, SOLUTIONS = books.path("07"), books.path("07", solutions=True)
@@ -250,6 +253,106 @@ def test_nearly_every_answer_repeats_a_word_of_its_question(lesson):
 def test_the_held_out_rows_are_the_last_ones():
     table, held_out = data.qa_pairs(), data.qa_pairs(part="test")
     assert list(table["question"])[-len(held_out) :] == list(held_out["question"])
+
+
+PAGE = " ".join(" ".join(c.source.split()) for c in books.read(LESSON).cells if c.cell_type == "markdown")
+
+
+def test_the_lessons_pair_is_the_helpers():
+    """TopicAndForm of the lesson and of helpers, trained alike, with the same losses and vectors."""
+    theirs = books.definitions(LESSON, "TopicAndForm")
+    theirs |= {"encoders": encoders, "normalize": normalize}
+    theirs["TopicAndForm"].__init__.__globals__.update(encoders=encoders, normalize=normalize)
+    folder, pairs = models.path(encoders.MINILM, quiet=True), data.qa_pairs(part="train")[:32]
+    found = []
+    for kind in (theirs["TopicAndForm"], encoders.TopicAndForm):
+        torch.manual_seed(0)
+        towers = kind(folder, start=1.0), kind(folder)
+        settings = dual_encoder.ONE_NUMBER | {"batch": 16, "progress": False}
+        losses = training.train(*towers, pairs, **settings)
+        found.append((losses, encoders.embed(towers[1], [QUESTION, "It is Everest."])))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) and found[0][0][-1] < found[0][0][0]
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-5)
+
+
+def test_the_recipe_trains_the_pair_as_the_lesson_does():
+    source = " ".join(books.cell("07", "our_pair").source.split())
+    for name, value in dual_encoder.ONE_NUMBER.items():
+        assert f"{name}={value}" in source or f"{name}=1e-2" in source, name
+
+
+def test_one_row_of_the_table_computed_again():
+    """The pair trained here: recall to one question in a hundred, losses to 2 %."""
+    table = pd.read_csv(ROOT / "models" / "recipes" / "dual_encoder.tsv", sep="\t")
+    torch.manual_seed(0)
+    folder = models.path(encoders.MINILM, quiet=True)
+    towers = encoders.TopicAndForm(folder, start=1.0), encoders.TopicAndForm(folder)
+    losses = training.train(*towers, data.qa_pairs(part="train"), **dual_encoder.ONE_NUMBER, progress=False)
+    found = ranking.score_pair(*towers, data.qa_pairs(part="test"))
+    row = table[(table["run"] == "one number more") & (table["seed"] == 0) & (table["epochs"] == 2)].iloc[0]
+    for name in ("recall@1", "MRR", "recall@1 with echoes", "echo first"):
+        assert found[name] == pytest.approx(row[name], abs=0.01), name
+    assert np.mean(losses[-9:]) == pytest.approx(row["last losses"], rel=0.02)
+
+
+def test_what_the_prose_says_of_two_minilms_trained_on_echoes():
+    table = pd.read_csv(ROOT / "models" / "recipes" / "dual_encoder.tsv", sep="\t")
+    mean = table.groupby(["run", "epochs"]).mean(numeric_only=True)
+    start, plain = mean.loc[("MiniLM", 0)], mean.loc[("MiniLM", 2)]
+    two, four = mean.loc[("MiniLM, echoes", 2)], mean.loc[("MiniLM, echoes, longer", 4)]
+    assert f"for {two['echo first']:.0%}".replace("%", " %") + " of the questions instead of all" in PAGE
+    assert f"after twice the steps for {four['echo first']:.0%}".replace("%", " %") in PAGE
+    assert start["echo first"] == 1 and start["recall@1 with echoes"] == 0
+    assert (
+        f"{two['recall@1']:.2f}" == f"{four['recall@1']:.2f}" == "0.85"
+        and "for 0.85 of the questions" in PAGE
+    )
+    assert f"where MiniLM had {start['recall@1']:.2f}" in PAGE
+    assert f"Training without echoes costs nothing ({plain['recall@1']:.3f})" in PAGE
+    assert abs(plain["recall@1"] - start["recall@1"]) < 0.003
+    shown = books.shown("07", "towers")
+    for value in (two["recall@1"], four["echo first"], plain["recall@1"]):
+        assert f"{value:.3f}" in shown
+
+
+def test_without_division_the_dot_product_goes_by_length():
+    """What the prose says: short texts have longer vectors, and for most answers the question is ahead of the copy."""
+    encoder = encoders.Pretrained(models.path(encoders.MINILM, quiet=True)).eval()
+    pairs = data.qa_pairs(part="test")[:100]
+    asks, tells = (encoders.embed(encoder, pairs[side]) for side in ("question", "answer"))
+    assert asks.norm(dim=1).mean() > 1.3 * tells.norm(dim=1).mean()
+    ahead = (asks * tells).sum(1) > (tells * tells).sum(1)
+    assert f"is ahead of the answer's own copy for {int(ahead.sum())} of 100." in PAGE
+    assert f"copy:  {int(ahead.sum())} of 100" in books.shown("07", "lengths")
+    assert ((asks * asks).sum(1) > (asks * tells).sum(1)).all(), (
+        "asked with the question the echo stays ahead"
+    )
+
+
+def test_bm25_among_the_held_out_answers_alone(lesson):
+    pairs = data.qa_pairs(part="test")
+    found = lesson["measures"](
+        lesson["bm25_scores"](list(pairs["answer"]), list(pairs["question"])), np.arange(300)
+    )
+    assert f"its recall@1 is {found['recall@1']:.3f} and its MRR {found['MRR']:.3f}" in PAGE
+
+
+def test_two_encoders_bring_nothing_where_there_are_no_echoes():
+    table = pd.read_csv(ROOT / "models" / "recipes" / "documentation_pairs.tsv", sep="\t")
+    one, two = (
+        table[(table["run"] == run) & (table["seed"] == 0)].iloc[0] for run in ("base", "two encoders")
+    )
+    assert f"Two encoders gain {two['dev gain']:.3f} on dev, one encoder {one['dev gain']:.3f}" in PAGE
+    assert two["dev high"] > one["dev gain"] and one["dev low"] < two["dev gain"]
+    assert f"{two['dev gain']:.3f}" in books.shown("07", "two")
+
+
+def test_the_rule_of_one_line_does_as_well_on_this_table():
+    table = books.shown("07", "retrievers")
+    rule = [float(x) for x in re.search(r"full stops only +(\S+) +(\S+) +(\S+) +(\S+)", table).groups()]
+    dpr = [float(x) for x in re.search(r"DPR +(\S+) +(\S+) +(\S+) +(\S+)", table).groups()]
+    assert rule[0] > dpr[0] and rule[3] == 0
+    assert f"It has recall@1 {rule[0]:.3f} and no echoes at all" in PAGE
 
 
 # --- exercises --------------------------------------------------------------------------------

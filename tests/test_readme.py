@@ -16,7 +16,7 @@ FIGURES = {  # lesson: (tag of a cell, pattern) or (tag, pattern, what to make o
     "03": [("published", r"(?:Paris|Berlin|Madrid) +(\S+) +(\S+)")],
     "04": [("published", r"(?:raw BERT, mean|SBERT): Pearson, 50 rows +(\S+)")],
     "05": [("published", r"(?:loss|diagonal \S+ \d\.\d, rest \S+ \d\.\d\d) +(\S+)")],
-    "06": [("seeds", r"(?m)^\d+ +\d +(\S+)", statistics.mean), ("tried", r"\nMiniLM +0 +\S+ +(\S+)")],
+    "06": [("seeds", r"(?m) \d +\d\.\d+ +(\S+) +\d\.\d+ +\d\.\d+$", lambda x: statistics.mean(x[-3:]))],
     "07": [("published", r"DPR: (?:echo|Everest sentence) +(\S+) +(\S+)")],
 }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from helpers import data, encoders, models, ranking, training
+from helpers import data, encoders, ranking, training
 
 SMALL = {"width": 32, "layers": 1, "heads": 2, "out": 16, "dropout": 0.0}
 TINY_BERT = {
@@ -196,22 +196,6 @@ def test_it_trains_outside_the_main_thread_too():
     thread.start()
     thread.join()
     assert len(found[0]) == 1
-
-
-def test_lesson_sixs_pair_is_trained_where_it_is_missing_or_damaged(tmp_path, monkeypatch, capsys):
-    calls = []
-    monkeypatch.setattr(training, "cache", lambda: tmp_path)
-    monkeypatch.setattr(models, "path", lambda *_, **__: None)
-    monkeypatch.setattr(encoders, "TopicAndForm", lambda *_, **__: small())
-    monkeypatch.setattr(training, "train", lambda *_, **settings: calls.append(settings))
-    training.trained_pair()
-    training.trained_pair()
-    assert calls == [training.LESSON06]
-    next((tmp_path / "lesson06").glob("pair-*")).write_bytes(b"")
-    training.trained_pair()
-    assert len(calls) == 2
-    printed = capsys.readouterr().out
-    assert "has not saved its pair yet" in printed and "Training lesson 6's pair again" in printed
 
 
 def test_bfloat16_is_seen_by_the_encoders_alone_and_the_loss_stays_near():

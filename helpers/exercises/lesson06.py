@@ -7,16 +7,16 @@ from helpers.exercises import judge
 
 
 def chance_loss(chance_loss: Callable) -> None:
-    """chance_loss(batch, echo) -> loss; the judge is torch's cross_entropy of equal scores."""
+    """chance_loss(batch, negatives) -> loss; the judge is torch's cross_entropy of equal scores."""
     import torch
 
     cases = {
-        f"batch={batch}, echo={echo}": (batch, echo)
-        for batch, echo in [(2, False), (32, False), (32, True), (128, True)]
+        f"batch={batch}, negatives={negatives}": (batch, negatives)
+        for batch, negatives in [(2, 0), (32, 0), (32, 1), (48, 7)]
     }
 
-    def library(batch, echo):
-        scores = torch.zeros(batch, 2 * batch if echo else batch)
+    def library(batch, negatives):
+        scores = torch.zeros(batch, batch + batch * negatives)
         return torch.nn.functional.cross_entropy(scores, torch.arange(batch)).item()
 
     wanted = {name: library(*case) for name, case in cases.items()}
