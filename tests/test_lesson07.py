@@ -264,10 +264,10 @@ def test_the_lessons_pair_is_the_helpers():
     theirs |= {"encoders": encoders, "normalize": normalize}
     theirs["TopicAndForm"].__init__.__globals__.update(encoders=encoders, normalize=normalize)
     folder, pairs = models.path(encoders.MINILM, quiet=True), data.qa_pairs(part="train")[:32]
-    found = []
-    for kind in (theirs["TopicAndForm"], encoders.TopicAndForm):
+    shared, found = encoders.Pretrained(folder).bert, []
+    for kind, start in ((theirs["TopicAndForm"], shared), (encoders.TopicAndForm, folder)):
         torch.manual_seed(0)
-        towers = kind(folder, start=1.0), kind(folder)
+        towers = kind(start, start=1.0), kind(start)
         settings = dual_encoder.ONE_NUMBER | {"batch": 16, "progress": False}
         losses = training.train(*towers, pairs, **settings)
         found.append((losses, encoders.embed(towers[1], [QUESTION, "It is Everest."])))
