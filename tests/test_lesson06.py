@@ -210,7 +210,10 @@ def test_what_the_prose_says_of_the_table(table):
     rise = mean.loc["published"]
     assert (rise["last losses"].dropna().diff().dropna() < 0).all(), "its loss falls"
     assert rise["MRR"].max() < 3 * ranking.chance(300)["MRR"], "and it stays at chance"
-    assert rise["last losses"][5] < np.log(32), "after five epochs below ln 32"
+    sixth = table[(table["run"] == "published") & (table["epochs"] == 6)]["last losses"]
+    assert (sixth < np.log(32)).all(), "from the sixth epoch on below ln 32"
+    said = f"an MRR of {rise['MRR'][10]:.3f} where a random order has {ranking.chance(300)['MRR']:.3f}"
+    assert said in prose() and f"has an MRR of {rise['MRR'][10]:.3f}, and chance" in prose()
     scratch = mean.loc[["rate and warm-up, longer", "cosine and temperature, longer"]]
     assert scratch["recall@1"].max() < 0.1 < mean.loc["raw BERT"]["recall@1"].min()
     raw, minilm = mean.loc["raw BERT"]["MRR"], mean.loc["MiniLM"]["MRR"]
@@ -271,11 +274,16 @@ def test_training_on_documentation_pays():
         seeds = table[table["run"] == run].sort_values("seed")
         assert list(seeds["seed"]) == [0, 1, 2]
         assert (seeds["test low"] > 0).all() and (seeds["dev low"] > 0).all()
-        assert seeds["dev gain"].mean() > seeds["test gain"].mean()
         assert (abs(seeds["course recall@1"] - untouched["course recall@1"]) < 0.0101).all()
         assert (seeds["sts Pearson"] >= untouched["sts Pearson"]).all()
-    gains = "{:.3f}, {:.3f} and {:.3f}".format(*seeds["test gain"])
-    assert f"and 50 steps gain {gains}" in prose()
+    for run, says in (("base", "seeds of 25 steps gain"), ("twice as long", "and 50 steps gain")):
+        seeds = table[table["run"] == run].sort_values("seed")["test gain"]
+        assert says + " {:.3f}, {:.3f} and {:.3f}".format(*seeds) in prose()
+    base = table[table["run"] == "base"].sort_values("seed")["dev gain"]
+    assert "seeds of `base` gain {:.3f}, {:.3f} and {:.3f}:".format(*base) in prose()
+    for run in ("two encoders", "by the library"):
+        found = table[(table["run"] == run)].iloc[0]["dev gain"]
+        assert base.min() < found < base.max(), run
     first = table[(table["run"] == "base") & (table["seed"] == 0)].iloc[0]
     assert f"from {untouched['dev MRR']:.2f} to {first['dev MRR']:.2f}" in prose()
     assert f"{first['test gain']:.2f} in MRR" in prose() and round(first["test gain"], 2) == 0.03
@@ -298,18 +306,18 @@ def test_one_change_at_a_time():
     of_batches = [gain[run] for run in ("batch of 12", "batch of 24", "base", "batch of 96")]
     assert "a batch gain {}, {}, {} and {}.".format(*of_batches) in text
     low, high = one.loc["scale 5", ["dev low", "dev high"]]
-    assert (
-        f"({gain['scale 5']}, interval {signed(low)} to {high:.3f}), at 50 it gains {gain['scale 50']}"
-        in text
-    )
+    assert f"({gain['scale 5']}, interval {signed(low)} to {high:.3f}); with 50" in text
+    assert f"a temperature of 0.02, it is {gain['scale 50']}" in text
     assert one.loc["nearest wrong answer", "dev low"] < 0 < one.loc["20th nearest wrong answer", "dev low"]
     near, further = gain["nearest wrong answer"], gain["20th nearest wrong answer"]
-    assert f"{near}, and the interval holds 0. The 20th nearest gains {further}" in text
+    assert f"gains {near}, and the interval holds 0. The 20th nearest gains {further}" in text
     assert one.loc["nearest wrong answer", "dev gain"] < one.loc["base", "dev gain"] / 2
     taught = one.loc["cross-encoder as teacher", "dev gain"] / one.loc["base", "dev gain"]
     assert f"gains {gain['cross-encoder as teacher']}, half" in text and 0.45 < taught < 0.55
-    assert f"gain {gain['two encoders']} where one gains {gain['base']}" in text
-    assert f"gains {gain['by the library']} where our loop gains {gain['base']}" in text
+    both = (
+        f"gain {gain['two encoders']}, **the library's trainer** {gain['by the library']}: within the seeds"
+    )
+    assert both in text
     longer, library = gain["twice as long"], gain["twice as long, by the library"]
     assert f"gain {longer}, by the library {library}" in text
     shown = books.shown("06", "changes")
@@ -330,10 +338,12 @@ def test_what_is_lost_at_ten_times_the_rate():
     assert round(300 * (before["course recall@1"] - run["course recall@1"])) == 22 and "twenty-two of" in text
     assert f"(recall@1 {run['course recall@1']:.3f} instead of {before['course recall@1']:.3f})" in text
     assert f"falls from {before['sts Pearson']:.3f} to {run['sts Pearson']:.3f}" in text
-    for column in ("dev MRR", "test MRR", "course recall@1", "sts Pearson"):
-        assert mean[column] > run[column], column
+    for column in ("course recall@1", "sts Pearson"):
+        assert 0.3 < (mean[column] - run[column]) / (before[column] - run[column]) < 0.6, "about half-way"
+    assert f"back at MiniLM on dev ({mean['dev MRR']:.3f})" in text and abs(mean["dev gain"]) < 0.005
     ends = f"(+{mean['test gain']:.3f}, interval {signed(mean['test low'])} to {mean['test high']:.3f})"
-    assert ends in text and f"stay lost ({mean['course recall@1']:.3f})" in text
+    assert f"on test {ends}" in text
+    assert f"questions ({mean['course recall@1']:.3f}) and Pearson ({mean['sts Pearson']:.3f})" in text
     assert f"{run['course recall@1']:.3f}" in books.shown("06", "lost_table")
 
 
@@ -372,6 +382,11 @@ def everything(questions, answers, share, seed):
     return list(range(len(questions))), []
 
 
+def half_of_the_groups(questions, answers, share, seed):
+    """Nothing is torn, but share is ignored."""
+    return books.definitions(SOLUTIONS, "split")["split"](questions, answers, 0.55, seed)
+
+
 @pytest.mark.parametrize(
     ("check", "answer", "says"),
     [
@@ -386,6 +401,7 @@ def everything(questions, answers, share, seed):
         ("split", lambda q, a, share, seed: ([0], [1]), "does not give every row once"),
         ("split", cut, "which share questions or answers"),
         ("split", everything, "in training, where share is"),
+        ("split", half_of_the_groups, "of 60 rows in training, where share is 0.7"),
         ("hard_negatives", lambda q, a, k: ..., "Not yet written"),
         ("hard_negatives", lambda q, a, k: (q @ a.T).fill_diagonal_(-9e9).topk(k).indices, "Not yet"),
         ("hard_negatives", lambda q, a, k: [1], "Not yet"),

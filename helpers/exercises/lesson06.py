@@ -65,7 +65,7 @@ def split(split: Callable) -> None:
         if torn:
             together = [i for i, g in enumerate(groups(questions, answers)) if g == torn[0]]
             return f"parts rows {together}, which share questions or answers"
-        if abs(len(train) / len(questions) - share) > 0.2:
+        if abs(len(train) / len(questions) - share) > (0.1 if len(questions) > 20 else 0.2):
             return f"puts {len(train)} of {len(questions)} rows in training, where share is {share}"
         return None
 
