@@ -1,8 +1,8 @@
-"""Seven tasks of the course's own for the library mteb, one for each task type but STS.
+"""Tasks of the course's own for the library mteb, one for each task type but STS and one more.
 
 Lesson 11 writes the eighth, for STS, in a cell; these are built in the same way: a class of
 mteb's, its metadata, and a `load_data` that takes the rows from a table of this course instead
-of the network.
+of the network, or from the documentation of the libraries that the reader has.
 
     from helpers import tasks
     tasks.register(tasks.CourseRetrieval)       # then mteb.get_task("CourseRetrieval") knows it
@@ -29,20 +29,24 @@ from mteb.abstasks import (
     AbsTaskSummarization,
 )
 
-from helpers import data
+from helpers import data, documentation
 
 if TYPE_CHECKING:
     import numpy
+    import pandas
+    from sentence_transformers import SentenceTransformer
 
 # What mteb 2.26 says about its own calls of sentence-transformers and torch; not a reader's concern.
 warnings.filterwarnings("ignore", message=".*get_sentence_embedding_dimension.*")
 warnings.filterwarnings("ignore", message="To copy construct from a tensor")
 
+DOCUMENTATION = "documentation.pairs"  # in place of a table: helpers/documentation.py
+PAIRS = 300  # of the documentation, in the retrieval, the reranking and the classification task
 CANDIDATES = 20  # answers that a reranking task puts in order for each question
 
 
 def metadata(name: str, kind: str, main_score: str, description: str, table: str, langs=None) -> TaskMetadata:
-    """The metadata of a task on `shared_data/TABLE.tsv`.
+    """The metadata of a task on `shared_data/TABLE.tsv`, or on the pairs of the documentation.
 
     kind: mteb's name of the task type; main_score: the score that a leaderboard shows; langs: a
     list such as ["eng-Latn"] or, where the subsets are languages, a dict of lists.
@@ -53,7 +57,7 @@ def metadata(name: str, kind: str, main_score: str, description: str, table: str
         main_score=main_score,
         description=description,
         category="t2t",
-        dataset={"path": f"shared_data/{table}.tsv", "revision": "1"},
+        dataset={"path": table if table == DOCUMENTATION else f"shared_data/{table}.tsv", "revision": "1"},
         license="cc-by-4.0",
         eval_splits=["test"],
         eval_langs=langs or ["eng-Latn"],
@@ -76,9 +80,18 @@ def split(columns: dict[str, list], name: str = "test") -> DatasetDict:
     return DatasetDict({name: Dataset.from_dict(columns)})
 
 
-def questions_and_answers() -> dict:
-    """The held-out pairs as mteb wants them: corpus, queries, relevant_docs, top_ranked (None)."""
-    pairs = data.qa_pairs(part="test")
+def documentation_pairs() -> "pandas.DataFrame":
+    """300 of lesson 6's test pairs: library, question (a first sentence), answer (the 36 words after it)."""
+    pairs = documentation.pairs("test").sample(PAIRS, random_state=0)
+    return pairs.reset_index(drop=True)
+
+
+def questions_and_answers(pairs: "pandas.DataFrame | None" = None) -> dict:
+    """Pairs as mteb wants them: corpus, queries, relevant_docs, top_ranked (None).
+
+    pairs: columns question and answer; by default those of `documentation_pairs`.
+    """
+    pairs = documentation_pairs() if pairs is None else pairs
     ids = [f"{i:04}" for i in range(len(pairs))]
     return {
         "corpus": Dataset.from_dict({"id": [f"a{i}" for i in ids], "text": list(pairs["answer"])}),
@@ -89,14 +102,14 @@ def questions_and_answers() -> dict:
 
 
 class CourseRetrieval(AbsTaskRetrieval):
-    """Find the answer to a held-out question among all held-out answers."""
+    """Find what follows a first sentence of the documentation among what follows all of them."""
 
     metadata = metadata(
         "CourseRetrieval",
         "Retrieval",
         "ndcg_at_10",
-        "300 questions, 300 answers, one right answer each.",
-        "nq_sample",
+        "300 first sentences, 300 texts that follow one, one right text each.",
+        DOCUMENTATION,
     )
 
     def load_data(self, **kwargs):
@@ -114,8 +127,8 @@ class CourseReranking(AbsTaskRetrieval):
         "CourseReranking",
         "Reranking",
         "map_at_1000",
-        "300 questions, 20 answers each, found by BM25.",
-        "nq_sample",
+        "300 first sentences, 20 texts each, found by BM25.",
+        DOCUMENTATION,
     )
 
     def load_data(self, **kwargs):
@@ -140,13 +153,27 @@ def bm25(texts: list[str], queries: list[str], k: int) -> list[list[int]]:
 
 
 class CourseClassification(AbsTaskClassification):
-    """Liked or disliked? A logistic regression on 8 reviews of each kind, ten times.
-
-    `labels` names the column of reviews.tsv that is to be told from the text.
-    """
+    """Which library does a text document? A logistic regression on 8 texts of each of five, ten times."""
 
     metadata = metadata(
         "CourseClassification",
+        "Classification",
+        "accuracy",
+        "Documentation of five libraries: 150 texts to learn from, 150 to judge.",
+        DOCUMENTATION,
+    )
+
+    def load_data(self, **kwargs):
+        pairs = documentation_pairs()
+        self.dataset = halves(list(pairs["answer"]), list(pairs["library"]))
+        self.data_loaded = True
+
+
+class ReviewClassification(AbsTaskClassification):
+    """Liked or disliked? `labels` names the column of reviews.tsv that is to be told from the text."""
+
+    metadata = metadata(
+        "ReviewClassification",
         "Classification",
         "accuracy",
         "Reviews, liked or disliked: 60 to learn from, 100 to judge.",
@@ -156,17 +183,21 @@ class CourseClassification(AbsTaskClassification):
 
     def load_data(self, **kwargs):
         table = data.reviews()
-        names = sorted(set(table[self.labels]))
-        columns = {"text": list(table["review"]), "label": [names.index(x) for x in table[self.labels]]}
-        rows = Dataset.from_dict(columns)
-        self.dataset = DatasetDict(
-            {"train": rows.select(range(60)), "test": rows.select(range(60, len(rows)))}
-        )
+        self.dataset = halves(list(table["review"]), list(table[self.labels]), learn=60)
         self.data_loaded = True
 
 
+def halves(texts: list[str], names: list[str], learn: int | None = None) -> DatasetDict:
+    """The first texts to learn from (half of them, or `learn`), the others to judge; names are numbered."""
+    known = sorted(set(names))
+    rows = Dataset.from_dict({"text": texts, "label": [known.index(name) for name in names]})
+    learn = learn or len(rows) // 2
+    parts = {"train": range(learn), "test": range(learn, len(rows))}
+    return DatasetDict({part: rows.select(places) for part, places in parts.items()})
+
+
 class CourseClustering(AbsTaskClustering):
-    """The same reviews in groups: does k-means find the eight subjects?
+    """Reviews in groups: does k-means find the eight subjects?
 
     mteb draws as many reviews as there are, with replacement, and clusters them: a hundred times here.
     """
@@ -263,6 +294,35 @@ ALL = (
 )
 
 
+def remember(model: "SentenceTransformer") -> "SentenceTransformer":
+    """Make a model compute each text's vector once, prompt by prompt, and return it.
+
+    Several tasks ask for the same texts; the second time the vector comes from memory.
+    """
+    import numpy as np
+
+    compute, known = model.encode, {}
+
+    def encode(inputs, *args, prompt_name=None, prompt=None, **options):
+        if args:
+            raise TypeError("a model that remembers takes its texts by place and all else by name")
+        alone = isinstance(inputs, str)
+        texts = [inputs] if alone else list(inputs)
+        if prompt is None and prompt_name is not None:
+            prompt = model.prompts.get(prompt_name)
+        prompt = prompt or ""
+        new = list(dict.fromkeys(text for text in texts if (prompt, text) not in known))
+        if new:
+            options |= {"convert_to_tensor": False, "convert_to_numpy": True}
+            vectors = compute(new, prompt=prompt, **options)
+            known.update(zip([(prompt, text) for text in new], vectors, strict=True))
+        found = np.array([known[prompt, text] for text in texts])
+        return found[0] if alone else found
+
+    model.encode = encode
+    return model
+
+
 def items(folder: Path) -> dict[str, tuple["numpy.ndarray", "numpy.ndarray"]]:
     """What a model predicted on the course's tasks, item by item: task type -> (right, values).
 
@@ -289,9 +349,9 @@ def items(folder: Path) -> dict[str, tuple["numpy.ndarray", "numpy.ndarray"]]:
 
     qrels = questions_and_answers()["relevant_docs"]
     judge = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "map"})
-    reviews = CourseClassification()
-    reviews.load_data()
-    votes = np.array(read("Classification")) == np.array(reviews.dataset["test"]["label"])
+    judged = CourseClassification()
+    judged.load_data()
+    votes = np.array(read("Classification")) == np.array(judged.dataset["test"]["label"])
     nearest = [first["corpus_id"] for first in read("BitextMining")["sentence1-sentence2"]]
     texts = read("Summarization")
     alone = {
