@@ -119,9 +119,14 @@ def tokenizer():
 def tokenise(texts: Sequence[str], length: int = 64) -> list[list[int]]:
     """Piece numbers of each text, [CLS] first, [SEP] last, cut off after `length`.
 
-    Raises ValueError for a text that is empty, with its place.
+    Raises TypeError for one text in place of a list, ValueError for no texts and for one that is
+    empty, with its place.
     """
+    if isinstance(texts, str):
+        raise TypeError("one text was given where a list of texts belongs; write [text]")
     texts = list(texts)
+    if not texts:
+        raise ValueError("there are no texts; an encoder needs at least one")
     for place, text in enumerate(texts, 1):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"text {place} of {len(texts)} is empty; an encoder needs words")
@@ -136,7 +141,7 @@ def pad(rows: Sequence[list[int]], device="cpu") -> tuple[torch.Tensor, torch.Te
 
 
 def embed(encoder: torch.nn.Module, texts: Sequence[str], length: int = 64) -> torch.Tensor:
-    """One vector a text, (texts, dim), in the order given. Raises ValueError for an empty text."""
+    """One vector a text, (texts, dim), in the order given. Raises as `tokenise`."""
     rows = tokenise(texts, length)
     device = next(encoder.parameters()).device
     shortest_first = sorted(range(len(rows)), key=lambda i: len(rows[i]))

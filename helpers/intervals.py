@@ -3,6 +3,7 @@
     from helpers.intervals import interval
     low, high = interval(first - second)                       # of the mean of one value an item
     low, high = interval(cosines, gold, statistic=pearson)     # of items of two values, drawn together
+    verdict(after, before)                      # "+0.039 [+0.024, +0.055], a gain"
 
 The items are drawn again, with replacement, and the score is computed from each draw; the interval
 is the middle 95 % of what comes out (lesson 4).
@@ -27,6 +28,7 @@ def interval(
     columns: one array of n numbers or several, whose items belong together. statistic(*columns)
     gives a number, by default the mean of the one column; if it takes `axis` it is given many draws
     at once, (some, n), which is quicker. One seed gives one interval, and the same draws of the same n.
+    Raises ValueError for fewer than two items.
     """
     return middle(drawn(*columns, statistic=statistic, draws=draws, seed=seed))
 
@@ -42,6 +44,9 @@ def drawn(
     import numpy as np
     from scipy import stats
 
+    items = min(np.size(column) for column in columns)
+    if items < 2:
+        raise ValueError(f"an interval needs at least two items to draw from, not {items}")
     found = stats.bootstrap(
         columns,
         statistic or np.mean,
@@ -52,6 +57,13 @@ def drawn(
         rng=seed,
     )
     return found.bootstrap_distribution
+
+
+def verdict(after: "np.ndarray", before: "np.ndarray") -> str:
+    """The mean of the differences of n items, its interval, and in words what that says (lesson 6's `gain`)."""
+    low, high = interval(after - before)
+    said = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond luck"
+    return f"{(after - before).mean():+.3f} [{low:+.3f}, {high:+.3f}], {said}"
 
 
 def middle(values: "ArrayLike") -> tuple[float, float]:

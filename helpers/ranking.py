@@ -47,12 +47,15 @@ def reciprocal_ranks(
 ) -> "numpy.ndarray":
     """1 over the place of each question's answer among all answers: (questions,); their mean is the MRR.
 
+    pairs: as `data.as_pairs` takes them; raises as it does.
     echoes: the questions themselves also stand among the passages. Vectors are compared by cosine.
     """
     from torch.nn.functional import normalize
 
+    from helpers.data import as_pairs
     from helpers.encoders import embed
 
+    pairs = as_pairs(pairs)
     questions = normalize(embed(question_encoder, pairs["question"]), dim=1)
     texts = [*pairs["answer"], *(pairs["question"] if echoes else [])]
     places = ranks(questions, normalize(embed(answer_encoder, texts), dim=1))

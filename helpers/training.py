@@ -120,6 +120,8 @@ def train(
         raise ValueError(
             f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a smaller batch"
         )
+    if steps is None and epochs < 1:
+        raise ValueError(f"epochs={epochs} trains nothing; give at least 1, or steps")
     if steps is not None and steps < 1:
         raise ValueError(f"steps={steps} trains nothing; give at least 1, or epochs")
     if negatives is not None and len(negatives) != len(pairs):

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from helpers import checkpoints, data, encoders, models, ranking, training
-from helpers.intervals import interval
+from helpers.intervals import verdict
 
 # how the loop is set for each start: lesson 6's, then those of models/recipes/dual_encoder.py
 SETTINGS = {
@@ -53,13 +53,6 @@ def place() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
 
 
-def verdict(after, before) -> str:
-    """The mean of the differences with its paired 95 % bootstrap interval, and what it says."""
-    low, high = interval(after - before)
-    said = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond luck"
-    return f"{(after - before).mean():+.3f} [{low:+.3f}, {high:+.3f}], {said}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=pathlib.Path, help="default: the course's own table")
@@ -71,8 +64,9 @@ def main() -> None:
         help="minilm: one MiniLM for both sides (lesson 6); two: one each; number: MiniLM left as it is and "
         "one trained number, which keeps the question itself away (lesson 7); raw: BERT; scratch: nothing",
     )
-    parser.add_argument("--steps", type=int, help="default: 50, or as many as --epochs say")
-    parser.add_argument("--epochs", type=int, help="passes over the table, in place of --steps")
+    how_long = parser.add_mutually_exclusive_group()
+    how_long.add_argument("--steps", type=int, default=50)
+    how_long.add_argument("--epochs", type=int, help="passes over the table, in place of --steps")
     parser.add_argument("--batch", type=int, help="of all processes together; default: the lesson's")
     parser.add_argument("--lr", type=float, help="default: the lesson's for the start")
     parser.add_argument("--scale", type=float, default=20)
@@ -89,10 +83,11 @@ def main() -> None:
     first = not several or dist.get_rank() == 0
     try:
         train, test = (data.qa_pairs(args.pairs, part) for part in ("train", "test"))
-        passes = {"epochs": args.epochs} if args.epochs is not None else {}
-        passes = (
-            passes if passes and args.steps is None else {"steps": 50 if args.steps is None else args.steps}
-        )
+        if len(test) < 2:
+            raise ValueError(
+                f"{len(test)} of the table's rows would judge; give at least seven rows, better a hundred"
+            )
+        passes = {"steps": args.steps} if args.epochs is None else {"epochs": args.epochs}
         torch.manual_seed(args.seed)  # the same start on every process
         question_encoder, answer_encoder = build(args.start)
         pair = question_encoder.to(device), answer_encoder.to(device)

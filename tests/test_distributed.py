@@ -136,14 +136,29 @@ def test_every_start_of_the_script_builds_two_encoders_that_embed(start):
     assert start in train_retriever.SETTINGS
 
 
-def test_the_script_says_what_is_wrong_with_a_table(tmp_path):
-    table = tmp_path / "mine.tsv"
-    table.write_text("question\tanswer\na\tb\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("table", "options", "says"),
+    [
+        ("question\tanswer\na\tb\n", [], "mine.tsv, line 1: no column 'questions'"),
+        ("questions\tanswers\na\tb\nc\td\ne\tf\n", ["--batch", "2"], "1 of the table's rows would judge"),
+        ("questions\tanswers\n" + "a\tb\n" * 20, ["--batch", "4", "--steps", "0"], "steps=0 trains nothing"),
+        (
+            "questions\tanswers\n" + "a\tb\n" * 20,
+            ["--batch", "4", "--epochs", "0"],
+            "epochs=0 trains nothing",
+        ),
+        ("questions\tanswers\n" + "a\tb\n" * 20, [], "14 pairs are fewer than one batch of 32"),
+    ],
+)
+def test_the_script_says_what_is_wrong_and_saves_nothing(tmp_path, table, options, says):
+    file = tmp_path / "mine.tsv"
+    file.write_text(table, encoding="utf-8")
+    options = ["--pairs", file, "--out", tmp_path / "pair", "--start", "scratch", *options]
     done = subprocess.run(
-        [sys.executable, "scripts/train_retriever.py", "--pairs", table, "--out", tmp_path / "pair"],
+        [sys.executable, "scripts/train_retriever.py", *options],
         capture_output=True,
         encoding="utf-8",
         cwd=ROOT,
     )
-    assert done.returncode == 1 and done.stderr.startswith("mine.tsv, line 1: no column 'questions'")
+    assert done.returncode == 1 and says in done.stderr, done.stderr[-500:]
     assert not (tmp_path / "pair").exists()

@@ -45,9 +45,13 @@ def test_truth_values_and_no_difference():
     low, high = intervals.interval(VALUES > 0)
     assert 0 < low < (VALUES > 0).mean() < high < 1
     assert intervals.interval(np.zeros(20)) == (0, 0)
-    with pytest.raises(ValueError, match="two or more observations"):
-        intervals.interval([1.0])
 
 
 def test_the_middle():
     assert intervals.middle(np.arange(1001)) == (25, 975)
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_fewer_than_two_items_have_no_interval(values):
+    with pytest.raises(ValueError, match=f"at least two items to draw from, not {len(values)}"):
+        intervals.interval(np.array(values))

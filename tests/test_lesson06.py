@@ -13,7 +13,7 @@ import torch
 
 from helpers import ROOT, data, documentation, encoders, machine, models, ranking, training
 from helpers.exercises import lesson06
-from helpers.intervals import interval
+from helpers.intervals import interval, verdict
 
 LESSON, SOLUTIONS = books.path("06"), books.path("06", solutions=True)
 PAIRS = data.qa_pairs(part="train")[:40]
@@ -167,11 +167,11 @@ def test_the_keyboard_stops_the_lessons_loop(lesson, capsys):
 def test_a_gain_is_paired_and_said_plainly(lesson):
     rng = np.random.default_rng(1)
     before = rng.random(300)
-    for shift, verdict in ((0.1, "a gain"), (-0.1, "a loss"), (0.0, "no difference beyond luck")):
+    for shift, said in ((0.1, "a gain"), (-0.1, "a loss"), (0.0, "no difference beyond luck")):
         after = before + shift + rng.normal(0, 0.05, 300)
         low, high = interval(after - before)
-        wanted = f"{(after - before).mean():+.3f} [{low:+.3f}, {high:+.3f}], {verdict}"
-        assert lesson["gain"](after, before) == wanted
+        wanted = f"{(after - before).mean():+.3f} [{low:+.3f}, {high:+.3f}], {said}"
+        assert lesson["gain"](after, before) == wanted == verdict(after, before)
 
 
 def test_halfway_is_the_mean_of_the_weights(lesson):

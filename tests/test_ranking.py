@@ -82,3 +82,22 @@ def test_chance_is_what_random_scores_give():
     for name, value in ranking.chance(4000).items():
         assert ranking.measures(random_order)[name] == pytest.approx(value, rel=0.25, abs=2e-4)
         assert drawn[name] < 0.01
+
+
+def test_reciprocal_ranks_are_those_of_score_pair_and_bad_pairs_are_named():
+    torch.manual_seed(0)
+    towers = [encoders.Encoder(width=16, layers=1, heads=2, out=8).eval() for _ in range(2)]
+    pairs = pd.DataFrame({"question": ["a b", "c d", "e f", "g h"], "answer": ["b", "d c", "f", "x y"]})
+    wanted = ranking.score_pair(*towers, pairs)
+    assert ranking.reciprocal_ranks(*towers, pairs).mean() == pytest.approx(wanted["MRR"])
+    with_echoes = ranking.reciprocal_ranks(*towers, pairs, echoes=True)
+    assert with_echoes.mean() == pytest.approx(wanted["MRR with echoes"])
+    for wrong, says in (
+        (pairs.drop(columns="answer"), "no column 'answer'"),
+        (pairs[:0], "there are no texts"),
+        (pairs.replace("d c", " "), "row 1: column 'answer' is empty"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            ranking.reciprocal_ranks(*towers, wrong)
+    with pytest.raises(TypeError, match="one text was given where a list"):
+        encoders.embed(towers[0], "a b")

@@ -234,6 +234,7 @@ def test_steps_and_negatives_that_cannot_be_are_refused_before_any_step():
     for wrong, says in (
         ({"steps": 0}, "steps=0 trains nothing"),
         ({"steps": -3}, "steps=-3 trains nothing"),
+        ({"epochs": 0}, "epochs=0 trains nothing"),
         ({"negatives": [[1]] * 15}, "15 rows for 16 pairs"),
     ):
         with pytest.raises(ValueError, match=says):
