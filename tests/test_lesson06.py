@@ -347,6 +347,18 @@ def test_what_is_lost_at_ten_times_the_rate():
     assert f"{run['course recall@1']:.3f}" in books.shown("06", "lost_table")
 
 
+def test_what_the_prose_says_of_the_saved_run():
+    """Two digits of what the reader's own machine gives anew: each is what the saved run showed."""
+    answer = re.search(r"mountain in the world\?', (\S+) 'The tallest", books.shown("06", "keep"))[1]
+    assert f"The answer is at {answer}, the question's own copy at 1.00" in prose()
+    first, ten, last = re.findall(r"\d+ steps (\d\.\d+)", books.shown("06", "train"))
+    assert f"from {float(first):.2f} to {float(last):.2f}" in prose()
+    assert float(ten) - float(first) > 0.7 * (float(last) - float(first)), "most of it after ten steps"
+    verdict_of_own = books.shown("06", "own")
+    assert "no difference beyond luck" in verdict_of_own and "table nothing was gained" in prose()
+    assert "[" in books.shown("06", "library") and "the difference of the two models holds 0" in prose()
+
+
 def test_the_nearest_wrong_answers_that_are_right():
     shares = re.findall(r"for (\S+)% of the questions", books.shown("06", "nearest"))
     assert f"Here {shares[0]} % of the nearest wrong answers" in prose()
