@@ -9,12 +9,16 @@ checkpoints.about("my_pair")              # {"note": "first try"}
 import contextlib
 import hashlib
 import json
+import re
 import secrets
+import tempfile
 from pathlib import Path
 
 import torch
 
 from helpers import encoders, files
+
+WEIGHTS = re.compile(r"pair-[0-9a-f]{12}\.safetensors")
 
 
 def save(path: str | Path, question_encoder, answer_encoder, **about: object) -> Path:
@@ -25,11 +29,11 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
     about: anything JSON can hold, kept beside them (see `about`). The weights are written under
     a name of their own and config.json, which names them, is put in place last and in one step:
     a break at any moment leaves the checkpoint before or the new one, never half of each.
-    Raises OSError with one sentence where the disk is full.
+    Raises as `ready` does, and OSError with one sentence where the disk is full.
     """
     from safetensors.torch import save_file
 
-    path = Path(path)
+    path = ready(path)
     path.mkdir(parents=True, exist_ok=True)
     sides = {"question": question_encoder, "answer": answer_encoder}
     if answer_encoder is question_encoder:
@@ -52,10 +56,40 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
     config |= {"answer": "question"} | {side: _recipe(encoder) for side, encoder in sides.items()}
     with files.put_whole(path / "config.json", f"the pair in {path.name}/") as part:
         part.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    for old in path.glob("pair-*.safetensors"):
-        if old.name != name:
+    for old in path.iterdir():
+        if WEIGHTS.fullmatch(old.name) and old.name != name:
             with contextlib.suppress(PermissionError):  # Windows keeps a file that someone has open
                 old.unlink(missing_ok=True)
+    return path
+
+
+def ready(path: str | Path) -> Path:
+    """The folder `path`, there or not, into which `save` can write; nothing is made.
+
+    Raises FileExistsError where it is a file, or a folder with other things in it than a checkpoint of
+    this course: `save` would write over them. OSError where it cannot be made or written to.
+    """
+    path = Path(path).expanduser()
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise FileExistsError(f"{there.name} is a file; name a folder for the checkpoint")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            names = sorted(entry.name for entry in path.iterdir()) if there == path else []
+    except OSError as e:
+        raise type(e)(e.errno, f"{there}/ cannot be written to ({e.strerror}); name another folder") from e
+    names = [name for name in names if not name.startswith(".part-")]
+    made_here = all(name == "config.json" or WEIGHTS.fullmatch(name) for name in names)
+    try:
+        ours = WEIGHTS.fullmatch(_config(path)["weights"]) is not None
+    except FileNotFoundError:
+        ours = made_here  # empty, or a first save that was broken off
+    except (ValueError, KeyError, TypeError):
+        ours = made_here and any(WEIGHTS.fullmatch(name) for name in names)
+    if not ours:
+        raise FileExistsError(
+            f"{path.name}/ holds files that are no checkpoint of this course ({names[0]}); name another folder"
+        )
     return path
 
 
@@ -67,7 +101,8 @@ def load(path: str | Path) -> tuple[torch.nn.Module, torch.nn.Module]:
     """
     from safetensors.torch import load_file
 
-    path, config = Path(path), _config(path)
+    path = Path(path).expanduser()
+    config = _config(path)
     try:
         weights = path / config["weights"]
         if not weights.is_file():
@@ -92,7 +127,7 @@ def load(path: str | Path) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 def about(path: str | Path) -> dict:
     """What `save` was told to keep beside the encoders. Raises as `load` does."""
-    return _config(Path(path)).get("about", {})
+    return _config(Path(path).expanduser()).get("about", {})
 
 
 def _config(path: Path) -> dict:

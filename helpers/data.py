@@ -11,45 +11,44 @@
     data.docs_questions()  # question_id, question, object, grade (shared_data/docs_questions.tsv)
     data.tales()         # the text of shared_data/tales.txt, a list of paragraphs
 
-Every reader takes the path of a file of your own instead. What the tables hold and how they
-were made is written in shared_data/README.md.
+Every reader takes the path of a file of your own instead: TSV, CSV, JSON lines or Parquet, as
+`tables.read` takes them. What the tables hold and how they were made is written in shared_data/README.md.
 """
 
-import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import ROOT
+from helpers import ROOT, tables, texts
 
 if TYPE_CHECKING:
     import pandas
 
 SHARED = ROOT / "shared_data"
-LONGEST_CELL = 20_000  # characters; a longer cell is a file that went wrong
 TRAIN_SHARE = 0.7  # nq_sample.tsv: rows 1-700 are for training, 701-1,000 are held out
 
 
 def qa_pairs(path: str | Path | None = None, part: str | None = None) -> "pandas.DataFrame":
     """Question-answer pairs, columns question and answer.
 
-    path: a TSV with a header that names the columns `questions` and `answers`.
-    part: None for all rows, "train" for the first 70 %, "test" for the held-out rest.
+    path: a table with the columns `questions` and `answers`.
+    part: None for all rows, "train" for the rows of the first 70 % of the questions, "test" for the
+    held-out rest. A question that stands in several rows, with an answer each, is in one part.
     Raises FileNotFoundError, or ValueError that names file, line and column.
     """
     if part not in (None, "train", "test"):
         raise ValueError(f'part is {part!r}; it must be None, "train" or "test"')
-    table = read_tsv(path or SHARED / "nq_sample.tsv", ["questions", "answers"])
+    table = tables.read(path or SHARED / "nq_sample.tsv", ["questions", "answers"])
     table.columns = ["question", "answer"]
-    cut = round(len(table) * TRAIN_SHARE)
     if part:
-        table = table[:cut] if part == "train" else table[cut:].reset_index(drop=True)
+        number = table["question"].factorize()[0]  # of each row's question, in the order of first rows
+        early = number < round((number.max() + 1) * TRAIN_SHARE)
+        table = table[early if part == "train" else ~early].reset_index(drop=True)
     return table
 
 
 def as_pairs(pairs: "pandas.DataFrame | str | Path") -> "pandas.DataFrame":
-    """Columns question and answer, from a TSV's path or a DataFrame (there `questions` and
-    `answers` will do too). Raises ValueError as `read_tsv` does."""
+    """Columns question and answer, from a table's path or a DataFrame (there `questions` and
+    `answers` will do too). Raises as `qa_pairs` does; of a DataFrame it names row and column."""
     if isinstance(pairs, str | Path):
         return qa_pairs(pairs)
     pairs = pairs.rename(columns={"questions": "question", "answers": "answer"})
@@ -57,15 +56,15 @@ def as_pairs(pairs: "pandas.DataFrame | str | Path") -> "pandas.DataFrame":
         if column not in pairs:
             raise ValueError(f"the pairs have no column {column!r}; they have {list(pairs)}")
         for place, text in enumerate(pairs[column]):
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"row {place}: column {column!r} is empty")
+            if wrong := texts.fault(text):
+                raise ValueError(f"row {place}: column {column!r} {wrong}")
     return pairs[["question", "answer"]].reset_index(drop=True)
 
 
 def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFrame":
     """Sentence pairs with a similarity, columns sentence1, sentence2, score (0 to 5).
 
-    path: a TSV with these columns. Without it, the test rows of the STS Benchmark
+    path: a table with these columns. Without it, the test rows of the STS Benchmark
     (mteb/stsbenchmark-sts) where they are on disk, else the course's 300 pairs; one printed
     line says which (not if `quiet`). A file's column kind, as the course's pairs have it (what
     makes a pair hard), is a fourth column. Raises as `qa_pairs` does.
@@ -86,13 +85,13 @@ def sts(path: str | Path | None = None, quiet: bool = False) -> "pandas.DataFram
             "python -m helpers.models download mteb/stsbenchmark-sts",
         )
     columns = ["sentence1", "sentence2", "score"]
-    table = read_tsv(path or SHARED / "sts_sample.tsv", columns, optional=["kind"])
+    table = tables.read(path or SHARED / "sts_sample.tsv", columns, optional=["kind"], numbers=["score"])
     return _scored(table, path or "sts_sample.tsv")
 
 
 def word_senses(path: str | Path | None = None) -> "pandas.DataFrame":
     """Sentences with an ambiguous word, columns word, sense, sentence. Raises as `qa_pairs`."""
-    return read_tsv(path or SHARED / "word_senses.tsv", ["word", "sense", "sentence"])
+    return tables.read(path or SHARED / "word_senses.tsv", ["word", "sense", "sentence"])
 
 
 def nli(path: str | Path | None = None) -> "pandas.DataFrame":
@@ -101,17 +100,17 @@ def nli(path: str | Path | None = None) -> "pandas.DataFrame":
     Columns premise, entailment, neutral, contradiction. Raises as `qa_pairs`.
     """
     columns = ["premise", "entailment", "neutral", "contradiction"]
-    return read_tsv(path or SHARED / "nli_sample.tsv", columns)
+    return tables.read(path or SHARED / "nli_sample.tsv", columns)
 
 
 def reviews(path: str | Path | None = None) -> "pandas.DataFrame":
     """Short reviews, columns subject, verdict (liked, disliked), review. Raises as `qa_pairs`."""
-    return read_tsv(path or SHARED / "reviews.tsv", ["subject", "verdict", "review"])
+    return tables.read(path or SHARED / "reviews.tsv", ["subject", "verdict", "review"])
 
 
 def translations(path: str | Path | None = None) -> "pandas.DataFrame":
     """Sentences and their translations, columns english, german. Raises as `qa_pairs`."""
-    return read_tsv(path or SHARED / "translations.tsv", ["english", "german"])
+    return tables.read(path or SHARED / "translations.tsv", ["english", "german"])
 
 
 def summaries(path: str | Path | None = None) -> "pandas.DataFrame":
@@ -120,7 +119,9 @@ def summaries(path: str | Path | None = None) -> "pandas.DataFrame":
     A text stands with its reference in as many rows as it has summaries. Raises as `qa_pairs`.
     """
     columns = ["text", "reference", "summary", "score"]
-    return _scored(read_tsv(path or SHARED / "summaries.tsv", columns), path or "summaries.tsv")
+    return _scored(
+        tables.read(path or SHARED / "summaries.tsv", columns, numbers=["score"]), path or "summaries.tsv"
+    )
 
 
 def docs_questions(path: str | Path | None = None) -> "pandas.DataFrame":
@@ -132,7 +133,9 @@ def docs_questions(path: str | Path | None = None) -> "pandas.DataFrame":
     judged twice for one question.
     """
     path = Path(path or SHARED / "docs_questions.tsv")
-    table = read_tsv(path, ["question_id", "question", "object", "grade"])
+    table = tables.read(
+        path, ["question_id", "question", "object", "grade"], numbers=["question_id", "grade"]
+    )
     asked, judged = {}, set()
     for line, row in enumerate(table.itertuples(), 2):
         wrong = ""
@@ -166,7 +169,7 @@ def transfer(task: str, path: str | Path | None = None) -> "pandas.DataFrame":
     if task not in TRANSFER:
         raise ValueError(f"task is {task!r}; it must be one of {', '.join(TRANSFER)}")
     path = Path(path or SHARED / f"transfer_{task}.tsv")
-    table = read_tsv(path, TRANSFER[task])
+    table = tables.read(path, TRANSFER[task])
     for line, row in enumerate(table.itertuples(), 2):
         wrong = ""
         if row.part not in ("train", "test"):
@@ -182,58 +185,12 @@ def transfer(task: str, path: str | Path | None = None) -> "pandas.DataFrame":
 
 
 def tales(path: str | Path | None = None) -> list[str]:
-    """The paragraphs of twelve fairy tales written for this course, titles left out."""
-    text = Path(path or SHARED / "tales.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    """The paragraphs of twelve fairy tales written for this course, titles left out.
 
-
-def read_tsv(path: str | Path, columns: list[str], optional: Sequence[str] = ()) -> "pandas.DataFrame":
-    """Read a tab-separated file with a header into a DataFrame of the named columns.
-
-    optional: columns that are read where the header has them. Other columns and the space around
-    a cell are left out. Raises FileNotFoundError; ValueError
-    with the file, the line and the column for text that is not UTF-8, a missing column, a row of
-    the wrong length, an empty cell, a cell over 20,000 characters, or no rows at all.
+    path: a text file of your own, a paragraph a line, titles after a #. Raises as `tables.text`.
     """
-    import pandas
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path.name} in {path.parent.name or '.'}/")
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path.name}, line {number}: not UTF-8 text; save the file as UTF-8") from None
-    rows = []
-    csv.field_size_limit(1 << 30)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t")
-        header = next(reader, [])
-        for column in columns:
-            if column not in header:
-                raise ValueError(
-                    f"{path.name}, line 1: no column {column!r}; the first line must name the "
-                    f"columns {', '.join(columns)}, separated by tabs"
-                )
-        columns = [*columns, *(c for c in optional if c in header)]
-        for row in reader:
-            where = f"{path.name}, line {reader.line_num}"
-            if len(row) != len(header):
-                raise ValueError(f"{where}: {len(row)} columns where the first line has {len(header)}")
-            cells = [row[header.index(c)].strip() for c in columns]
-            for column, cell in zip(columns, cells, strict=True):
-                if not cell:
-                    raise ValueError(f"{where}: column {column!r} is empty")
-                if len(cell) > LONGEST_CELL:
-                    raise ValueError(
-                        f"{where}: column {column!r} has {len(cell):,} characters, more than "
-                        f"{LONGEST_CELL:,}; a quotation mark may be missing"
-                    )
-            rows.append(cells)
-    if not rows:
-        raise ValueError(f"{path.name} has a header and no rows")
-    return pandas.DataFrame(rows, columns=columns)
+    lines = tables.text(path or SHARED / "tales.txt").split("\n")
+    return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _stsbenchmark(folder: Path) -> "pandas.DataFrame":

@@ -9,12 +9,18 @@
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import hardtanh, normalize
 
 from helpers import models
+from helpers.texts import as_list
 
+if TYPE_CHECKING:
+    import pandas
+
+LONGEST = 512  # pieces
 VOCABULARY = 30522  # bert-base-uncased's word pieces
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -117,20 +123,26 @@ def tokenizer():
 
 
 def tokenise(texts: Sequence[str], length: int = 64) -> list[list[int]]:
-    """Piece numbers of each text, [CLS] first, [SEP] last, cut off after `length`.
+    """Piece numbers of each text, [CLS] first, [SEP] last, cut off after `length` (see `said_of_cut`).
 
-    Raises TypeError for one text in place of a list, ValueError for no texts and for one that is
-    empty, with its place.
+    Raises TypeError and ValueError as `texts.as_list` does; ValueError for a length outside 3 to 512.
     """
-    if isinstance(texts, str):
-        raise TypeError("one text was given where a list of texts belongs; write [text]")
-    texts = list(texts)
-    if not texts:
-        raise ValueError("there are no texts; an encoder needs at least one")
-    for place, text in enumerate(texts, 1):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"text {place} of {len(texts)} is empty; an encoder needs words")
-    return tokenizer()(texts, truncation=True, max_length=length)["input_ids"]
+    if not 3 <= length <= LONGEST:
+        raise ValueError(f"length={length} is outside 3 to {LONGEST}, what BERT reads")
+    return tokenizer()(as_list(texts), truncation=True, max_length=length)["input_ids"]
+
+
+def said_of_cut(pairs: "pandas.DataFrame", length: int = 64) -> str:
+    """One sentence on how many questions and answers `tokenise` cuts off after `length` pieces; "" for none."""
+    found, longest = [], 0
+    for column in ("question", "answer"):
+        lengths = [len(row) for row in tokenizer()(as_list(pairs[column]), verbose=False)["input_ids"]]
+        longest = max(longest, *lengths)
+        if cut := sum(n > length for n in lengths):
+            found.append(f"{cut} of {len(lengths)} {column}s")
+    if not found:
+        return ""
+    return f"cut off after {length} pieces: {' and '.join(found)}; length={min(longest, LONGEST)} reads more"
 
 
 def pad(rows: Sequence[list[int]], device="cpu") -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import ROOT, files
+from helpers.texts import as_list
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,8 @@ def key(text: str) -> str:
 def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.ndarray, np.ndarray]":
     """The kept vectors of n texts: (n, 384) float32 of length 1, and (n,) True where one was found.
 
-    Rows that were not found are zeros. path: another file that `save` wrote. Raises ValueError
-    for a file that `save` did not write.
+    Rows that were not found are zeros. path: another file that `save` wrote. Raises as `texts.as_list`
+    does, and ValueError for a file that `save` did not write.
     """
     import numpy as np
 
@@ -43,7 +44,7 @@ def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.nd
             keys, scales, whole = kept["keys"], kept["scales"], kept["vectors"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise ValueError(f"{file.name} does not hold passages' vectors ({type(e).__name__})") from e
-    wanted = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
+    wanted = np.array([int(key(t), 16) for t in as_list(texts)], dtype=np.uint64)
     places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     found = keys[places] == wanted
     vectors = np.zeros((len(wanted), whole.shape[1]), dtype=np.float32)
@@ -59,7 +60,7 @@ def save(texts: Sequence[str], vectors: "np.ndarray", path: str | Path | None = 
     """
     import numpy as np
 
-    keys = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
+    keys = np.array([int(key(t), 16) for t in as_list(texts)], dtype=np.uint64)
     keys, first = np.unique(keys, return_index=True)
     vectors = np.asarray(vectors, dtype=np.float32)[first]
     scales = np.abs(vectors).max(axis=1) / 127

@@ -89,14 +89,18 @@ def documentation_pairs() -> "pandas.DataFrame":
 def questions_and_answers(pairs: "pandas.DataFrame | None" = None) -> dict:
     """Pairs as mteb wants them: corpus, queries, relevant_docs, top_ranked (None).
 
-    pairs: columns question and answer; by default those of `documentation_pairs`.
+    pairs: columns question and answer; by default those of `documentation_pairs`. A text that stands in
+    several rows is one passage or one query, and right for all that its rows say.
     """
     pairs = documentation_pairs() if pairs is None else pairs
-    ids = [f"{i:04}" for i in range(len(pairs))]
+    answers, queries, relevant = {}, {}, {}
+    for i, (question, answer) in enumerate(zip(pairs["question"], pairs["answer"], strict=True)):
+        passage, query = answers.setdefault(answer, f"a{i:04}"), queries.setdefault(question, f"q{i:04}")
+        relevant.setdefault(query, {})[passage] = 1
     return {
-        "corpus": Dataset.from_dict({"id": [f"a{i}" for i in ids], "text": list(pairs["answer"])}),
-        "queries": Dataset.from_dict({"id": [f"q{i}" for i in ids], "text": list(pairs["question"])}),
-        "relevant_docs": {f"q{i}": {f"a{i}": 1} for i in ids},
+        "corpus": Dataset.from_dict({"id": list(answers.values()), "text": list(answers)}),
+        "queries": Dataset.from_dict({"id": list(queries.values()), "text": list(queries)}),
+        "relevant_docs": relevant,
         "top_ranked": None,
     }
 

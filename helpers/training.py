@@ -9,6 +9,7 @@ show: hard negatives, echoes (lesson 7), several processes (scripts/train_retrie
 keyboard at the end of a step.
 """
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ def batch_loss(
     echo: every question of the batch is also among the passages.
     negatives: tokenised passages that are wrong for every question of the batch.
     bfloat16: the encoders multiply in bfloat16; scores and loss stay in float32.
+    A passage that is right for a question by its text, though it stands in another row (one answer to two
+    questions, two answers to one), is not among that question's wrong ones.
     Under torchrun the passages of all processes stand in each one's list, with gradients.
     """
     device = next(question_encoder.parameters()).device
@@ -55,7 +58,28 @@ def batch_loss(
     q, p = q.float(), torch.cat([processes.gather(part.float()) for part in passages])
     if scale:
         q, p = normalize(q, dim=1), normalize(p, dim=1) * scale
-    return contrastive_loss(q @ p.T, first=processes.rank() * len(q))
+    first = processes.rank() * len(q)
+    extra = [*(questions if echo else []), *negatives]
+    right = right_elsewhere(questions, answers, extra, first, device)
+    return contrastive_loss((q @ p.T).masked_fill(right, -torch.inf), first)
+
+
+def right_elsewhere(questions, answers, extra, first: int, device) -> torch.Tensor:
+    """Which passages are right for a question besides its own answer: (questions, passages), True or False.
+
+    questions, answers, extra: tokenised texts of this process; the passages are the answers of all
+    processes and then everyone's extra ones, this process's own answers from column `first` on.
+    """
+    asked, told, more = (
+        processes.gather(torch.tensor([hash(tuple(row)) for row in rows], dtype=torch.int64, device=device))
+        for rows in (questions, answers, extra)
+    )  # equal texts have equal pieces, and those equal hashes
+    mine = slice(first, first + len(questions))
+    same_question = asked[mine].unsqueeze(1) == asked  # (questions, all questions)
+    passages = torch.cat([told, more])
+    right = (same_question.unsqueeze(2) & (told.unsqueeze(1) == passages)).any(dim=1)
+    right[torch.arange(len(questions)), torch.arange(len(questions)) + first] = False
+    return right
 
 
 def optimizers(*encoders: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
@@ -111,19 +135,28 @@ def train(
     called with the losses so far. The keyboard's interrupt stops after the step that is running;
     the encoders are then as that step left them.
     Runs on the device that the encoders are on. Raises ValueError in one sentence for pairs
-    that cannot be read (see `data.read_tsv`) or that are fewer than a batch.
+    that cannot be read (see `tables.read`) or that are fewer than a batch, and for numbers that train
+    nothing; FloatingPointError where a loss is no number. One printed line says how many texts are cut.
     """
     from tqdm.auto import tqdm
 
     pairs = data.as_pairs(pairs)
-    if len(pairs) < batch:
-        raise ValueError(
-            f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a smaller batch"
-        )
     if steps is None and epochs < 1:
         raise ValueError(f"epochs={epochs} trains nothing; give at least 1, or steps")
     if steps is not None and steps < 1:
         raise ValueError(f"steps={steps} trains nothing; give at least 1, or epochs")
+    if not 0 < lr < float("inf"):
+        raise ValueError(f"lr={lr} trains nothing; give a number above 0, such as 1e-4")
+    if batch < 2:
+        raise ValueError(f"batch={batch} leaves no wrong answers to learn from; give at least 2")
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup={warmup} is no share of the steps; give 0 or more, below 1")
+    if scale is not None and not 0 < scale < float("inf"):
+        raise ValueError(f"scale={scale} makes no score; give a number above 0, or None")
+    if len(pairs) < batch:
+        raise ValueError(
+            f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a smaller batch"
+        )
     if negatives is not None and len(negatives) != len(pairs):
         raise ValueError(
             f"negatives has {len(negatives)} rows for {len(pairs)} pairs; give one list for each pair"
@@ -131,6 +164,8 @@ def train(
     if batch % processes.world():
         raise ValueError(f"a batch of {batch} cannot be shared by {processes.world()} processes evenly")
     questions, answers = (encoders.tokenise(pairs[name], length) for name in ("question", "answer"))
+    if processes.rank() == 0 and (cut := encoders.said_of_cut(pairs, length)):
+        print(cut)
     if bfloat16 is None:
         bfloat16 = machine.bfloat16_pays(next(question_encoder.parameters()).device)
     torch.manual_seed(seed)
@@ -159,11 +194,17 @@ def train(
                     bfloat16,
                     [answers[i] for row in chosen for i in (negatives[row] if negatives is not None else ())],
                 )
+                value = processes.mean(loss.detach().clone())
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"the loss of step {len(losses) + 1} is {value}, so training stopped; the encoders are "
+                        "as the step before left them. Try a smaller learning rate"
+                    )
                 (loss / processes.world()).backward()
                 processes.add_up_gradients(found)
                 for optimizer in found:
                     optimizer.step()
-                losses.append(processes.mean(loss.detach()))
+                losses.append(value)
                 bar.update()
                 bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
                 if stop.is_set() or len(losses) == steps:

@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 
 from helpers import models
 from helpers.pooling import cls_pool, mean_pool
+from helpers.texts import as_list
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,7 +90,7 @@ class OneVector:
     @torch.no_grad()
     def _encode(self, tower, prefix: str, texts: Sequence[str], size: int = 32) -> torch.Tensor:
         tokenizer, model = tower
-        texts = [prefix + text for text in _checked(texts)]
+        texts = [prefix + text for text in as_list(texts)]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         found = []
         for at in _bar(range(0, len(texts), size)):
@@ -128,7 +129,7 @@ class Late:
         return self._encode(self.model.encode_document, texts)
 
     def _encode(self, encode, texts: Sequence[str], size: int = 32) -> list[torch.Tensor]:
-        texts = _checked(texts)
+        texts = as_list(texts)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         found = {}
         for at in _bar(range(0, len(texts), size)):
@@ -162,7 +163,7 @@ class Clip:
         """(n, dim), length 1, of texts; at most 77 tokens of each are read."""
         longest = self.model.config.text_config.max_position_embeddings
         batch = self.tokenizer(
-            _checked(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+            as_list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )
         return normalize(self.model.get_text_features(**batch).pooler_output, dim=1)
 
@@ -218,13 +219,3 @@ def _bar(steps: range):
     from tqdm.auto import tqdm
 
     return tqdm(steps, desc="batches", disable=len(steps) <= 4)
-
-
-def _checked(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise ValueError("give a list of texts, not one text")
-    texts = list(texts)
-    for place, text in enumerate(texts, 1):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"text {place} of {len(texts)} is empty; write a few words")
-    return texts

@@ -3,8 +3,9 @@
     python scripts/train_retriever.py --pairs my_pairs.tsv --out my_retriever
     torchrun --nproc-per-node 2 scripts/train_retriever.py --pairs my_pairs.tsv --out my_retriever
 
-The table is a TSV with the columns `questions` and `answers`. The first 70 % of its rows are trained on;
-the rest judge, before and after, and the last line says whether that was a gain. As in lesson 6, one
+The table (TSV, CSV, JSON lines or Parquet) has the columns `questions` and `answers`. The first 70 % of its
+questions are trained on; the rest judge, before and after, and a line says whether that was a gain. What is
+judged is the text: an answer that several questions share is right for each of them. As in lesson 6, one
 MiniLM serves both sides, and its token table and two lowest layers stay as they are. Under torchrun the
 processes share each batch, and every question sees the answers of all processes as its wrong ones. Each
 process takes its own GPU where there are any. With --echo the questions are wrong passages too, in
@@ -14,7 +15,9 @@ training and where it is judged. The result opens with helpers.checkpoints.load(
 import argparse
 import os
 import pathlib
+import secrets
 import sys
+import tempfile
 
 import torch
 import torch.distributed as dist
@@ -53,6 +56,18 @@ def place() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
 
 
+def keep(out: pathlib.Path, *pair: torch.nn.Module, **about: object) -> pathlib.Path:
+    """Save the pair in `out`; where that fails by now, in a new folder beside it, or among temporary files."""
+    beside = out.with_name(f"{out.name}-{secrets.token_hex(3)}")
+    for folder in (out, beside, pathlib.Path(tempfile.gettempdir()) / beside.name):
+        try:
+            return checkpoints.save(folder, *pair, **about)
+        except OSError as e:
+            failed = e
+            print(f"not saved in {folder}/: {e.strerror or e}", file=sys.stderr)
+    raise failed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=pathlib.Path, help="default: the course's own table")
@@ -71,9 +86,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float, help="default: the lesson's for the start")
     parser.add_argument("--scale", type=float, default=20)
     parser.add_argument("--echo", action=argparse.BooleanOptionalAction, help="questions as wrong passages")
+    parser.add_argument("--length", type=int, default=64, help="pieces of a text that are read, at most 512")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    settings = {"warmup": 0.1, "scale": args.scale, "seed": args.seed} | SETTINGS[args.start]
+    settings = {"warmup": 0.1, "scale": args.scale, "seed": args.seed, "length": args.length} | SETTINGS[
+        args.start
+    ]
     settings |= {key: value for key in ("lr", "batch", "echo") if (value := vars(args)[key]) is not None}
 
     several = "RANK" in os.environ
@@ -87,11 +105,17 @@ def main() -> None:
             raise ValueError(
                 f"{len(test)} of the table's rows would judge; give at least seven rows, better a hundred"
             )
+        if first:
+            checkpoints.ready(args.out)
+            if known := test["answer"].isin(set(train["answer"])).sum():
+                print(f"{known} of {len(test)} answers that judge are among those trained on")
+            if cut := encoders.said_of_cut(test, args.length):
+                print(f"of the pairs that judge, {cut}")
         passes = {"steps": args.steps} if args.epochs is None else {"epochs": args.epochs}
         torch.manual_seed(args.seed)  # the same start on every process
         question_encoder, answer_encoder = build(args.start)
         pair = question_encoder.to(device), answer_encoder.to(device)
-        judged = {"pairs": test, "echoes": bool(settings.get("echo"))}
+        judged = {"pairs": test, "echoes": bool(settings.get("echo")), "length": args.length}
         before = ranking.reciprocal_ranks(*pair, **judged) if first else None
         losses = training.train(*pair, train, **settings, **passes)
         if first:
@@ -99,12 +123,12 @@ def main() -> None:
             print(f"{len(train)} pairs trained on, {len(losses)} steps; {len(test)} pairs judge")
             print(f"MRR before {before.mean():.3f}, after {after.mean():.3f}: {verdict(after, before)}")
             held_out = {"MRR before": before.mean(), "MRR": after.mean(), "recall@1": (after == 1).mean()}
-            checkpoints.save(args.out, *pair, start=args.start, losses=losses, held_out=held_out)
-            print(f"saved in {args.out}/")
+            saved = keep(args.out, *pair, start=args.start, losses=losses, held_out=held_out)
+            print(f"saved in {saved}/")
         if several:
             dist.barrier()  # leave together: who leaves while others still talk may break off badly
-    except (ValueError, FileNotFoundError) as e:
-        sys.exit(str(e))
+    except (ValueError, OSError, FloatingPointError) as e:
+        sys.exit(getattr(e, "strerror", None) or str(e))
     finally:
         if several:
             dist.destroy_process_group()

@@ -85,6 +85,59 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert torch.equal(encoders.embed(first[0], ["a"]), encoders.embed(checkpoints.load(tmp_path)[0], ["a"]))
 
 
+def test_what_the_course_did_not_make_is_never_written_over(tmp_path):
+    towers = pair()
+    foreign = {
+        "model": {"config.json": '{"model_type": "bert"}', "model.safetensors": "weights"},
+        "broken": {"config.json": "{"},
+        "mixed": {"pair-mine.safetensors": "somebody's", "notes.txt": "kept"},
+        "photos": {"a.png": "a picture"},
+        "nearly": {"config.json": '{"weights": "pytorch_model.bin"}'},
+    }
+    for name, held in foreign.items():
+        (tmp_path / name).mkdir()
+        for file, text in held.items():
+            (tmp_path / name / file).write_text(text, encoding="utf-8")
+        with pytest.raises(FileExistsError, match=f"{name}/ holds files that are no checkpoint"):
+            checkpoints.save(tmp_path / name, *towers)
+        assert {f.name: f.read_text(encoding="utf-8") for f in (tmp_path / name).iterdir()} == held
+    (tmp_path / "file").write_text("a file", encoding="utf-8")
+    for place in (tmp_path / "file", tmp_path / "file" / "pair"):
+        with pytest.raises(FileExistsError, match="file is a file; name a folder"):
+            checkpoints.save(place, *towers)
+
+
+def test_beside_a_checkpoint_other_files_stay_and_a_broken_one_is_made_anew(tmp_path):
+    towers = pair()
+    checkpoints.save(tmp_path / "pair", *towers)
+    for name in ("notes.txt", "pair-of-mine.safetensors"):
+        (tmp_path / "pair" / name).write_text("kept", encoding="utf-8")
+    checkpoints.save(str(tmp_path / "pair"), *towers)
+    assert len(list((tmp_path / "pair").iterdir())) == 4
+    assert checkpoints.load(str(tmp_path / "pair")) and checkpoints.about(str(tmp_path / "pair")) == {}
+
+    checkpoints.save(tmp_path / "broken", *towers)
+    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
+    checkpoints.save(tmp_path / "broken", *towers)
+    (tmp_path / "broken" / "config.json").unlink()  # as after a kill in the first save
+    checkpoints.save(tmp_path / "broken", *towers)
+    assert checkpoints.load(tmp_path / "broken")
+
+
+def test_whether_a_folder_can_be_saved_in_is_known_before(tmp_path, monkeypatch):
+    assert checkpoints.ready(tmp_path / "new" / "pair") == tmp_path / "new" / "pair"
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert checkpoints.ready("~/pair") == tmp_path / "pair"
+
+    def refused(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\)"):
+        checkpoints.ready(tmp_path / "new")
+
+
 def test_damaged_and_missing_checkpoints_say_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint in nowhere/"):
         checkpoints.load(tmp_path / "nowhere")

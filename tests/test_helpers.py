@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import ROOT, data, figures, models
+from helpers import ROOT, figures, models, tables
 from helpers.exercises import lesson01
 
 
@@ -15,7 +15,7 @@ def test_importing_helpers_loads_nothing_heavy():
     code = (
         "import sys\nimport helpers, helpers.models, helpers.data, helpers.figures\n"
         "import helpers.exercises.lesson01, helpers.hub, helpers.stand_ins, helpers.documentation\n"
-        "import helpers.pooling, helpers.intervals, helpers.ranking, helpers.machine, helpers.kept_vectors\n"
+        "import helpers.pooling, helpers.intervals, helpers.ranking, helpers.machine, helpers.kept_vectors, helpers.tables\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'gensim', 'matplotlib',\n"
         "         'seaborn', 'pandas', 'sklearn', 'datasets', 'scipy', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -27,6 +27,8 @@ def test_importing_helpers_loads_nothing_heavy():
 def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
     order = [
         "files",
+        "texts",
+        "tables",
         "intervals",
         "hub",
         "stand_ins",
@@ -114,11 +116,11 @@ def test_a_label_keeps_off_the_places_it_is_told_to_avoid():
 def test_a_table_is_read_without_the_space_around_its_cells(tmp_path):
     file = tmp_path / "mine.tsv"
     file.write_text("word\tmeaning\n bat \t  an animal, or a club \n", encoding="utf-8")
-    (row,) = data.read_tsv(file, ["word", "meaning"]).to_dict("records")
+    (row,) = tables.read(file, ["word", "meaning"]).to_dict("records")
     assert row == {"word": "bat", "meaning": "an animal, or a club"}
     file.write_text("word\tmeaning\nbat\t  \n", encoding="utf-8")
     with pytest.raises(ValueError, match="mine.tsv, line 2: column 'meaning' is empty"):
-        data.read_tsv(file, ["word", "meaning"])
+        tables.read(file, ["word", "meaning"])
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import ROOT, data, models
+from helpers import ROOT, data, models, tables
 from helpers.exercises import lesson10
 
 LESSON, SOLUTIONS = books.path("10"), books.path("10", solutions=True)
 TABLE = ROOT / "models" / "recipes" / "objectives.tsv"
 CHANGES = TABLE.with_name("objectives_changes.tsv")
-HORSES = data.read_tsv(data.SHARED / "horses.tsv", ["part", "horse", "zebra", "thing"])
+HORSES = tables.read(data.SHARED / "horses.tsv", ["part", "horse", "zebra", "thing"])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_gain_is_the_difference_of_two_correlations():
 
 
 def test_no_sentence_of_the_gold_half_is_held_out():
-    table = data.read_tsv(data.SHARED / "sts_sample.tsv", ["sentence1", "sentence2"])
+    table = tables.read(data.SHARED / "sts_sample.tsv", ["sentence1", "sentence2"])
     gold, held = (set(table[start::2].to_numpy().ravel()) for start in (0, 1))
     assert not gold & held
     nli = data.nli()

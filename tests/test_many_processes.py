@@ -125,7 +125,7 @@ def test_without_ray_the_script_says_how_to_get_it(table, tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("number\ttext\n1\ta\n", "no column 'id'; it has number, text"),
+        ("number\ttext\n1\ta\n", "line 1: no column 'id'; the first line must name"),
         ("id\ttext\n1\ta\n1\tb\n", "the id '1' stands in more than one row"),
         ("id\ttext\tvector\n1\ta\t0\n", "the column 'vector' is what this script makes"),
     ],

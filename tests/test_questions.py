@@ -11,7 +11,7 @@ import questions
 import torch
 from test_data import PUBLISHED_INPUTS
 
-from helpers import data
+from helpers import tables
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_examples_in_the_recipes_are_true(recipe):
 
 
 def test_the_kinds_of_passages_are_not_the_lessons():
-    table = data.read_tsv(questions.HERE / "dpr_kinds.tsv", ["question", "answer", "name", "remark", "other"])
+    table = tables.read(questions.HERE / "dpr_kinds.tsv", ["question", "answer", "name", "remark", "other"])
     assert len(table) >= 24 and not table.isna().any().any()
     for row in table.itertuples(index=False):
         line = " ".join(row).lower()

@@ -342,9 +342,9 @@ def test_order_is_kept_and_parameters_are_counted(tiny):
 @pytest.mark.parametrize("tiny", ["E5", "ColBERT", "CLIP"], indirect=True)
 def test_an_empty_text_is_refused_in_one_sentence(tiny):
     _, model, _ = tiny
-    with pytest.raises(ValueError, match="text 2 of 2 is empty; write a few words"):
+    with pytest.raises(ValueError, match="text 2 of 2 is empty"):
         model.encode_queries(["who?", " "])
-    with pytest.raises(ValueError, match="a list of texts"):
+    with pytest.raises(TypeError, match="a list of texts"):
         model.encode_passages("who?")
 
 

@@ -31,7 +31,7 @@ from dpr import encode
 from sentence_transformers import CrossEncoder, MultiVectorEncoder
 from transformers import AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
 
-from helpers import data, models
+from helpers import data, models, tables
 from helpers.intervals import interval
 
 CROSS = "cross-encoder/ms-marco-MiniLM-L-12-v2"
@@ -96,7 +96,7 @@ def compare(name, found, other):
 def kinds(name, of_questions, of_passages):
     """Mean cosine of the questions of dpr_kinds.tsv with each kind of passage, and in how many of
     its rows a kind stands above the next in the list."""
-    table = data.read_tsv(questions.HERE / "dpr_kinds.tsv", KINDS)
+    table = tables.read(questions.HERE / "dpr_kinds.tsv", KINDS)
     q = of_questions(list(table["question"]))
     s = {kind: (q * of_passages(list(table[kind]))).sum(1) for kind in KINDS}
     above = {

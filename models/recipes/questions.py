@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from helpers import data, files, models
+from helpers import data, files, models, tables
 
 HERE = pathlib.Path(__file__).parent
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -40,7 +40,7 @@ def split(file):
     A row is (question, answer); dev and test are lists of blocks. No answer of a dev or test
     block stands in train.
     """
-    table = data.read_tsv(file, ["question", "answer"])
+    table = tables.read(file, ["question", "answer"])
     rows = list(zip(table["question"], table["answer"], strict=True))
     parts, used = {"dev": [], "test": []}, np.zeros(len(rows), dtype=bool)
     for part, places in (("test", TEST), ("dev", DEV)):
