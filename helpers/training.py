@@ -126,7 +126,7 @@ def train(
     """Train both encoders in place; return the loss of every step.
 
     The two may be one encoder, given twice.
-    pairs: a TSV with the columns `questions` and `answers`, or a DataFrame as `data.qa_pairs`
+    pairs: a table with the columns `questions` and `answers`, or a DataFrame as `data.qa_pairs`
     gives. batch: of all processes together. warmup, scale, echo, bfloat16: see `rate`,
     `batch_loss`; bfloat16 as None is `machine.bfloat16_pays`.
     steps: stop after so many, in place of `epochs`. negatives: for each pair the rows of further
