@@ -5,23 +5,95 @@ that needs it; those that are about networks (encoders, training, checkpoints, p
 torch at the top.
 """
 
+import contextlib
 import os
+import stat
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+_SAID: set[str] = set()
 
 
-def cache() -> Path:
+def cache(room: str = "") -> Path:
     """A folder for what is made once and can be made again; it exists and can be written.
 
-    COURSE_CACHE where it is set, else .cache/ of the course, else (a course that lies in a
-    read-only place) a folder in the reader's home.
+    COURSE_CACHE where it is set, else .cache/ of the course; where that can only be read, a folder in
+    the reader's home. room: a folder in it. Raises PermissionError or NotADirectoryError of one
+    sentence where there is no such place, OSError where the disk is full.
     """
-    if os.environ.get("COURSE_CACHE"):
-        folder = Path(os.environ["COURSE_CACHE"])
-    elif os.access(ROOT, os.W_OK):
-        folder = ROOT / ".cache"
-    else:
-        folder = Path.home() / ".cache" / "embedding-models-course"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    from helpers import files
+
+    place = caches(room)[-1]
+    top = place.parent if room else place
+    if not _can_write(place):
+        raise PermissionError(
+            f"the course has no place to write to: {files.whose(_nearest(caches(room)[0]))}, and "
+            f"{files.whose(_nearest(place))}. Set COURSE_CACHE to a folder of your own"
+        )
+    if os.environ.get("COURSE_CACHE") and len(caches(room)) > 1 and str(place) not in _SAID:
+        _SAID.add(str(place))
+        shared = _nearest(caches(room)[0])
+        print(f"{files.whose(shared)}; what is not in it is made in {place}", file=sys.stderr)
+    try:
+        top.mkdir(parents=True, exist_ok=True)
+        if room and not place.exists():
+            place.mkdir(exist_ok=True)
+            shared = stat.S_IMODE(top.stat().st_mode) & 0o3777  # who may write in one may in the other
+            if stat.S_IMODE(place.stat().st_mode) != shared:
+                place.chmod(shared)
+    except OSError as e:
+        if files.is_full(e):
+            raise files.full(e, f"the folder {place}") from e
+        raise NotADirectoryError(
+            f"the folder {place} cannot be made ({e.strerror}); set COURSE_CACHE to a folder of your own"
+        ) from e
+    return place
+
+
+def caches(room: str = "") -> list[Path]:
+    """Where made things may lie: the place of `cache`, last, and before it one that can only be read.
+
+    Raises PermissionError or NotADirectoryError where COURSE_CACHE names a place that cannot be.
+    """
+    from helpers import files
+
+    named = os.environ.get("COURSE_CACHE")
+    first = files.place(named, "COURSE_CACHE") if named else ROOT / ".cache"
+    if named and not first.is_dir():
+        near = _nearest(first)
+        if not near.is_dir():
+            raise NotADirectoryError(f"COURSE_CACHE is {first}, but {near} is a file; name a folder")
+        if not _can_write(first):
+            raise PermissionError(
+                f"COURSE_CACHE is {first}, which cannot be made: {files.whose(near)}. "
+                "Set it to a folder of your own"
+            )
+    if _can_write(first / room):
+        return [first / room]
+    return [first / room, _home() / ".cache" / "embedding-models-course" / room]
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without a home, and without HOME
+        return Path(os.sep, "nonexistent")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first of those around it that is there."""
+    return next(f for f in (folder, *folder.parents) if f.exists())
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        near = _nearest(folder)
+    except OSError:  # a folder around it may not be looked into
+        return False
+    return near.is_dir() and os.access(near, os.W_OK | os.X_OK)
+
+
+if "MTEB_CACHE" not in os.environ and not _can_write(_home() / ".cache" / "mteb"):
+    with contextlib.suppress(OSError, ValueError):  # `import mteb` makes a folder in the home, or fails
+        os.environ["MTEB_CACHE"] = str(caches()[0] / "mteb")

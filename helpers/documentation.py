@@ -21,13 +21,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import cache, files
+from helpers import made
+from helpers import prose as cleaning
 from helpers.prose import prose
 
 if TYPE_CHECKING:
     import pandas
 
-VERSION = 1  # of this code and of prose.py: a change that changes the text makes a new file in the cache
 _SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 COLUMNS = ["library", "object", "kind", "text"]
 SHORTEST = 8  # words; a shorter text says nothing
@@ -87,19 +87,17 @@ def corpus() -> "pandas.DataFrame":
     Columns: library (the name that `import` takes), object (its dotted name where it is defined),
     kind (module, class, function or method), text (a paragraph a line); sorted by library and
     object. The first call makes it and shows its progress; later ones read it from the cache.
-    Raises FileNotFoundError where a library is missing, OSError (ENOSPC) where the disk is full.
+    Raises FileNotFoundError where a library is missing, else as `made.folder` does.
     """
-    from filelock import FileLock
+    import pandas
 
-    place = cache() / "docs"
-    place.mkdir(exist_ok=True)
-    file = place / f"corpus-{_key()}.parquet"
-    with FileLock(file.with_suffix(".lock")):  # a second notebook waits, then finds it made
-        table = _read(file)
-        if table is None:
-            table = _table(_extract())
-            _write(table, file)
-    return table
+    def make(part: Path) -> None:
+        _table(_extract()).to_parquet(part / "corpus.parquet", compression="zstd", index=False)
+
+    place = made.folder(
+        "docs", f"corpus-{_key()}", make, "the documentation text (about 5 MB in the course's cache)"
+    )
+    return pandas.read_parquet(place / "corpus.parquet")
 
 
 def passages(size: int = 100, overlap: int = 20, titled: bool = True) -> "pandas.DataFrame":
@@ -165,7 +163,7 @@ def title(name: str) -> str:
 
 
 def _key() -> str:
-    """A short hash of what decides the text: the libraries' versions and that of this code."""
+    """A short hash of what decides the text: the libraries' versions, this module and prose.py."""
     try:
         known = {d: metadata.version(d).partition("+")[0] for d in LIBRARIES.values()}
     except metadata.PackageNotFoundError as e:
@@ -173,28 +171,8 @@ def _key() -> str:
             f"the library {e.name} is missing; run:  make setup   (or: pip install -r "
             "requirements.txt -c constraints.txt)"
         ) from None
-    return hashlib.sha256(repr((VERSION, sorted(known.items()))).encode()).hexdigest()[:12]
-
-
-def _read(file: Path) -> "pandas.DataFrame | None":
-    """The table of a file in the cache; None where there is none, or a damaged one."""
-    if not file.exists():
-        return None
-    import pyarrow.parquet
-
-    try:
-        found = pyarrow.parquet.read_table(file, page_checksum_verification=True)
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return None
-    return found.to_pandas() if found.column_names == COLUMNS and len(found) else None
-
-
-def _write(table: "pandas.DataFrame", file: Path) -> None:
-    import pyarrow.parquet
-
-    with files.put_whole(file, f"the documentation text (about 5 MB in {file.parent.parent.name}/)") as part:
-        arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
-        pyarrow.parquet.write_table(arrow, part, compression="zstd", write_page_checksum=True)
+    code = b"".join(Path(module).read_bytes() for module in (__file__, cleaning.__file__))
+    return hashlib.sha256(repr(sorted(known.items())).encode() + code).hexdigest()[:12]
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> "pandas.DataFrame":

@@ -10,15 +10,22 @@ separate process by `torch.load(weights_only=True)`.
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from helpers.files import is_full
+from helpers import files
+
+DIGITS = {"sha256": 64, "md5": 32, "blob": 40}  # hashes that a source may give, and their hexadecimal digits
 
 CONVERT = """
 import sys, torch
@@ -33,50 +40,67 @@ def fetch(name: str, entry: dict, folder: Path, known: dict) -> dict:
     """Download `name` into `folder / name` and return its record for `lock.toml`.
 
     entry: the model's table in models.toml; known: its record in lock.toml, or {}.
-    Returns {"revision": ..., "sha256": {file: hash}}.
+    Returns {"revision": ..., "sha256": {file: hash}}, with "converted" where safetensors were made here.
     Raises ConnectionError (no answer, or an answer that makes no sense), FileNotFoundError
-    (the source has no such repository or file), OSError with ENOSPC (no room), ValueError
-    (what arrived is not what was published). After any of them `folder / name` is as before.
+    (the source has no such repository or file), OSError with ENOSPC (no room), PermissionError (a
+    folder that is another user's), ValueError (what arrived is not what was published, or settings of
+    the network that cannot be used). After any of them what was in `folder / name` is as before.
     """
-    from filelock import FileLock
-
     partial = folder / ".partial"
-    partial.mkdir(parents=True, exist_ok=True)
-    with FileLock(partial / f"{name.replace('/', '--')}.lock"):
-        if all((folder / name / f).exists() for f in expected_files(entry)):
+    with clear_errors(name, folder):
+        partial.mkdir(parents=True, exist_ok=True)
+    with files.locked(partial / f"{stem(name)}.lock", needed=True):
+        put_back(partial, name, folder / name)
+        if is_whole(folder / name, entry):
             return known  # a second process did it while this one waited
-        with clear_errors(name):
-            revision, files = listing(entry, known)
+        with clear_errors(name, folder):
+            revision, wanted = listing(name, entry, known)
             room = shutil.disk_usage(folder).free
-            stage = partial / f"{name.replace('/', '--')}@{revision[:12]}"
+            stage = partial / f"{stem(name)}@{revision[:12]}"
             have = sum(f.stat().st_size for f in stage.rglob("*") if f.is_file())
-            need = sum(f["size"] or 0 for f in files) - have
+            need = sum(f["size"] for f in wanted) - have
             if need > room:
                 raise no_room(name, need, room)
-            hashes = {f["name"]: get(f, stage / f["name"], name) for f in files}
+            hashes = {f["name"]: get(f, stage / f["name"], name, folder / name) for f in wanted}
         agree(name, hashes, known.get("sha256", {}) | entry.get("sha256", {}))
-        if entry.get("convert"):
-            for binary in stage.rglob("pytorch_model.bin"):
-                convert(name, binary)
-        put_in_place(stage, folder / name)
-    return {"revision": revision, "sha256": hashes}
+        record = {"revision": revision, "sha256": hashes}
+        with clear_errors(name, folder):
+            for binary in stage.rglob("pytorch_model.bin") if entry.get("convert") else []:
+                made = convert(name, binary)
+                record.setdefault("converted", {})[made.relative_to(stage).as_posix()] = files.sha256(made)
+            put_in_place(stage, folder / name)
+    return record
+
+
+def stem(name: str) -> str:
+    """The name of a model as one part of a path."""
+    return name.replace("/", "--")
+
+
+def is_whole(folder: Path, entry: dict) -> bool:
+    """Whether every file of a whole copy is there and none is empty."""
+    there = [folder / file for file in expected_files(entry)]
+    return all(file.is_file() and file.stat().st_size for file in there)
 
 
 def expected_files(entry: dict) -> list[str]:
     """The files that a whole copy on disk has: safetensors in the place of a pickled file."""
-    files = entry["files"]
     if entry.get("convert"):
-        files = [f.replace("pytorch_model.bin", "model.safetensors") for f in files]
-    return files
+        return [f.replace("pytorch_model.bin", "model.safetensors") for f in entry["files"]]
+    return entry["files"]
 
 
-def listing(entry: dict, known: dict) -> tuple[str, list[dict]]:
-    """The commit, and for each file its name, url, size in bytes (or None) and hash."""
+def listing(name: str, entry: dict, known: dict) -> tuple[str, list[dict]]:
+    """The commit, and for each file its name, url, size in bytes and a hash.
+
+    Raises ValueError where the hub gives another commit than the one that was asked for, or no
+    commit, size or hash at all: what cannot be checked is not fetched.
+    """
     if "url" in entry:  # one plain file
-        name = entry["files"][0]
-        size, digest = entry.get("bytes"), entry.get("sha256", {}).get(name)
-        file = {"name": name, "url": entry["url"], "size": size, "sha256": digest}
-        return "published", [file | {"md5": entry.get("md5")}]
+        file = entry["files"][0]
+        sha256 = entry.get("sha256", {}).get(file)
+        found = {"name": file, "url": entry["url"], "size": entry.get("bytes"), "sha256": sha256}
+        return "published", [checkable(name, found | {"md5": entry.get("md5")})]
     from huggingface_hub import HfApi, hf_hub_url
 
     kind = entry.get("kind", "model")
@@ -84,52 +108,92 @@ def listing(entry: dict, known: dict) -> tuple[str, list[dict]]:
     ask = api.dataset_info if kind == "dataset" else api.model_info
     wanted = entry.get("revision") or known.get("revision") or None
     info = ask(entry["repo"], revision=wanted, files_metadata=True, timeout=30)
+    if not is_hex(info.sha, 40):
+        raise ValueError(f"{host()} gave {str(info.sha)[:80]!r} as the commit of {name}: that is no commit.")
+    if wanted and info.sha != wanted:
+        raise ValueError(f"{host()} gave commit {info.sha} of {name}; the pinned one is {wanted}.")
     there = {s.rfilename: s for s in info.siblings}
-    files = []
+    found = []
     for f in entry["files"]:
         if f not in there:
             raise FileNotFoundError(f"{entry['repo']} at {info.sha} has no file {f}.")
-        sha256 = there[f].lfs.sha256 if there[f].lfs else None
+        large = there[f].lfs
         url = hf_hub_url(entry["repo"], f, revision=info.sha, repo_type=kind, endpoint=endpoint())
-        files.append(
-            {
-                "name": f,
-                "url": url,
-                "size": there[f].size,
-                "sha256": sha256,
-                "blob": None if sha256 else there[f].blob_id,
-            }
-        )
-    return info.sha, files
+        file = {"name": f, "url": url, "size": there[f].size, "sha256": large.sha256 if large else None}
+        found.append(checkable(name, file | {"blob": None if large else there[f].blob_id}))
+    return info.sha, found
 
 
-def get(file: dict, target: Path, name: str) -> str:
-    """Bring one file to `target`, going on where an earlier try broke off; return its sha256."""
+def checkable(name: str, file: dict) -> dict:
+    """The file itself. Raises ValueError where its size is not known, or no hash of it is."""
+    hashes = [kind for kind, digits in DIGITS.items() if is_hex(file.get(kind), digits)]
+    if not hashes or type(file["size"]) is not int or file["size"] < 0:
+        what = "size" if hashes else "hash"
+        raise ValueError(f"{host()} gave no {what} of {file['name']} of {name}: it could not be checked.")
+    return file
+
+
+def is_hex(text: object, digits: int) -> bool:
+    return isinstance(text, str) and bool(re.fullmatch(f"[0-9a-f]{{{digits}}}", text))
+
+
+def get(file: dict, target: Path, name: str, place: Path) -> str:
+    """Bring one file to `target`, going on where an earlier try broke off; return its sha256.
+
+    place: the model's folder, where a break may have left the file already.
+    """
     from huggingface_hub.file_download import http_get
 
+    if not target.exists() and fits(file, place / file["name"]):
+        return files.sha256(place / file["name"])
     target.parent.mkdir(parents=True, exist_ok=True)
     coming = target.with_name(target.name + ".incomplete")
     if not target.exists():
-        if coming.exists() and coming.stat().st_size > (file["size"] or float("inf")):
+        if coming.exists() and coming.stat().st_size > file["size"]:
             coming.unlink()  # longer than the file can be: begin again
         with open(coming, "ab") as out:
             http_get(
                 file["url"],
-                out,
+                Capped(out, file["size"]),
                 resume_size=out.tell(),
                 expected_size=file["size"],
                 displayed_filename=f"{name}/{file['name']}",
             )
         coming.rename(target)
-    digests = digest(target)
-    for kind in ("sha256", "md5", "blob"):
-        if file.get(kind) and digests[kind] != file[kind]:
-            target.unlink()
-            raise ValueError(
-                f"{file['name']} of {name} arrived damaged (its {kind} differs from the published "
-                "one) and was thrown away; run the same command again."
-            )
-    return digests["sha256"]
+    if not fits(file, target):
+        target.unlink()
+        raise ValueError(
+            f"{file['name']} of {name} arrived damaged (its hash differs from the published one) and was "
+            "thrown away; run the same command again."
+        )
+    return files.sha256(target)
+
+
+def fits(file: dict, path: Path) -> bool:
+    """Whether a file on disk has the size and every hash of one in a `listing`."""
+    if not path.is_file() or path.stat().st_size != file["size"]:
+        return False
+    digests = digest(path)
+    return all(digests[kind] == file[kind] for kind in DIGITS if file.get(kind))
+
+
+class Capped:
+    """A file that takes no more than `most` bytes. Its `write` raises TooLong."""
+
+    def __init__(self, file: BinaryIO, most: int):
+        self.file, self.most = file, most
+
+    def write(self, data: bytes) -> int:
+        if self.file.tell() + len(data) > self.most:
+            raise TooLong
+        return self.file.write(data)
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)
+
+
+class TooLong(Exception):
+    """More bytes came than were announced."""
 
 
 def digest(path: Path) -> dict[str, str]:
@@ -154,7 +218,7 @@ def agree(name: str, hashes: dict[str, str], known: dict[str, str]) -> None:
             )
 
 
-def convert(name: str, binary: Path) -> None:
+def convert(name: str, binary: Path) -> Path:
     """Write model.safetensors from pytorch_model.bin in a process of its own; remove the .bin."""
     part, target = binary.with_name("model.part"), binary.with_name("model.safetensors")
     done = subprocess.run(
@@ -167,26 +231,51 @@ def convert(name: str, binary: Path) -> None:
         part.unlink(missing_ok=True)
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{binary.name} of {name} could not be read as plain weights: {reason}")
-    part.rename(target)
+    part.chmod(binary.stat().st_mode)  # safetensors writes for its owner alone
+    part.replace(target)
     binary.unlink()
+    return target
 
 
 def put_in_place(stage: Path, target: Path) -> None:
-    """Rename a whole staged folder to `target`; files that only the old folder had are kept."""
+    """Bring a whole staged folder to `target`; what a reader keeps there stays, and a link stays a link.
+
+    Where there is no folder, in one step. Else file by file, those that are missing last: until then
+    the folder is no whole copy, and a later call goes on from there.
+    """
     for leftover in stage.rglob("*.incomplete"):
         leftover.unlink()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        old = stage.with_name(stage.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
+    if not os.path.lexists(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stage.rename(target)
+        return
+    if not target.is_dir():
+        raise NotADirectoryError(f"{target} is no folder (a file, or a link to nothing); move it away.")
+    names = [f.relative_to(stage) for f in stage.rglob("*") if f.is_file()]
+    for file in sorted(names, key=lambda file: not (target / file).exists()):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (stage / file).replace(target / file)
+        except OSError as e:
+            if e.errno != errno.EXDEV:
+                raise
+            with files.put_whole(target / file) as part:  # a link to another disk
+                shutil.copyfile(stage / file, part)
+    shutil.rmtree(stage)
+
+
+def put_back(partial: Path, name: str, target: Path) -> None:
+    """Return to a model's folder what an earlier version, killed at the wrong moment, had set aside."""
+    for old in partial.glob(f"{glob.escape(stem(name))}@*.old"):
+        if not os.path.lexists(target):
+            old.rename(target)
+            continue
         for file in [f for f in old.rglob("*") if f.is_file()]:
-            keep = stage / file.relative_to(old)
-            if not keep.exists():
-                keep.parent.mkdir(parents=True, exist_ok=True)
-                file.rename(keep)
+            place = target / file.relative_to(old)
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.rename(place)
         shutil.rmtree(old)
-    stage.rename(target)
 
 
 def endpoint() -> str:
@@ -202,14 +291,26 @@ def no_room(name: str, need: int, room: int) -> OSError:
 
 
 @contextlib.contextmanager
-def clear_errors(name: str):
-    """Turn the network's many errors into one sentence each, and let the hub be asked."""
+def clear_errors(name: str, folder: Path) -> Iterator[None]:
+    """Turn the network's and the disk's many errors into one sentence each, and let the hub be asked."""
     from huggingface_hub import constants, errors
 
     before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS = False, False
     try:
+        certificates()
         yield
+    except TooLong:
+        raise ValueError(
+            f"more bytes of {name} came than {host()} had announced; run the same command again."
+        ) from None
+    except ImportError as e:
+        if "socks" not in str(e).lower():
+            raise
+        raise ValueError(
+            "the proxy of this network speaks SOCKS (see ALL_PROXY and HTTPS_PROXY), for which a package "
+            "is missing; run:  pip install socksio   and the same command again."
+        ) from e
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as e:
         raise FileNotFoundError(
             f"{name} was not found at {host()}: it was moved or withdrawn, or needs an account."
@@ -223,14 +324,22 @@ def clear_errors(name: str):
             f"{host()} answered with status {status} for {name}: {wait}run the same command again. "
             "What has arrived is kept."
         ) from e
+    except ssl.SSLError as e:
+        raise ConnectionError(f"the certificates for {host()} could not be used ({e.reason or e}).") from e
     except OSError as e:
-        if is_full(e):
+        if files.is_full(e):
             raise OSError(
                 errno.ENOSPC,
-                f"no room left on the disk while {name} was arriving; make room and run the same "
+                f"{files.why_full(e, folder)} while {name} was arriving; make room and run the same "
                 "command again. What has arrived is kept",
             ) from e
-        if isinstance(e, FileNotFoundError | PermissionError | ConnectionError):
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise PermissionError(
+                errno.EACCES,
+                f"{name} cannot be put into {folder}: {files.whose(first_denied(e, folder))}. Set "
+                "COURSE_MODELS_DIR to a folder of your own",
+            ) from e
+        if e.filename or isinstance(e, FileNotFoundError | ConnectionError):
             raise
         raise ConnectionError(
             f"{name} did not arrive whole; run the same command again, it goes on where it "
@@ -247,6 +356,22 @@ def clear_errors(name: str):
         ) from e
     finally:
         constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_PROGRESS_BARS = before
+
+
+def first_denied(error: OSError, folder: Path) -> Path:
+    """The innermost folder that is there on the way to what could not be written."""
+    wanted = Path(error.filename or folder)
+    return next(p for p in (wanted, *wanted.parents) if p.exists())
+
+
+def certificates() -> None:
+    """Raise FileNotFoundError where a variable names a file of certificates that is not there."""
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        named = os.environ.get(variable)
+        if named and not any(Path(part).exists() for part in named.split(os.pathsep)):
+            raise FileNotFoundError(
+                f"{variable} is {named}, and there is nothing: correct it, or unset {variable}."
+            )
 
 
 def host() -> str:

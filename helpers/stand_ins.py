@@ -3,18 +3,18 @@
 An original is shipped in 8 or 16 bits; a stand-in as what distinguishes it from all-MiniLM-L6-v2: a
 low-rank adapter (the library peft's format; ColBERT's projection lies beside it), or everything but
 the token embeddings. `helpers.models.path` calls `whole` here at first use; the result lies in the
-course's cache, is put there in one step, and is made once even when two notebooks ask at the same
-moment.
+course's cache, as helpers/made.py keeps it there.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import cache, files
+from helpers import files, made
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,30 +27,28 @@ def whole(name: str, kind: str, shipped: Path, minilm: Path) -> Path:
     """The folder of a shipped model that `from_pretrained` opens; made now if it is not there yet.
 
     kind: a key of `MAKERS`; shipped: the model's folder in models/bundled; minilm: the folder
-    of all-MiniLM-L6-v2. The folder's name holds a hash of the shipped files and of this module, so
-    that a newer model is a new folder, and so is one that is made in another way. Raises OSError
-    with ENOSPC where the disk is full; the folder is then not there.
+    of all-MiniLM-L6-v2. The folder's name holds a hash of all that decides what is in it: the shipped
+    files, MiniLM's, this module, and the versions of the libraries that merge an adapter. Raises as
+    `made.folder` does, and FileNotFoundError where a file of MiniLM's tokenizer is missing.
     """
-    from filelock import FileLock
-
     digest = hashlib.sha256(kind.encode() + Path(__file__).read_bytes())
-    for file in sorted(f for f in shipped.rglob("*") if f.is_file()):
-        digest.update(file.relative_to(shipped).as_posix().encode() + file.read_bytes())
-    place = cache() / "models"
-    folder = place / f"{name.replace('/', '--')}-{digest.hexdigest()[:12]}"
-    if folder.exists():
-        return folder
-    place.mkdir(exist_ok=True)
-    with FileLock(place / f"{folder.name}.lock"):
-        if folder.exists():  # another notebook made it while this one waited
-            return folder
-        what = f"the folder of {name} (up to 140 MB in {place.parent.name}/)"
-        with files.put_whole(folder, what, folder=True) as part:
-            MAKERS[kind](shipped, minilm, part)
-            for file in TOKENIZER:
-                if (minilm / file).exists() and not (part / file).exists():
-                    shutil.copy(minilm / file, part / file)
-    return folder
+    of_minilm = [minilm / file for file in ("config.json", "model.safetensors", *TOKENIZER)]
+    if missing := [file.name for file in of_minilm if not file.is_file()]:
+        raise FileNotFoundError(f"{', '.join(missing)} of all-MiniLM-L6-v2 is not in {minilm}")
+    for file in sorted(f for f in shipped.rglob("*") if f.is_file()) + of_minilm:
+        within = file.relative_to(shipped if file.is_relative_to(shipped) else minilm)
+        digest.update(within.as_posix().encode() + files.sha256_once(file).encode())
+    if kind in MERGED:
+        digest.update(repr([metadata.version(library) for library in ("peft", "transformers")]).encode())
+
+    def make(part: Path) -> None:
+        MAKERS[kind](shipped, minilm, part)
+        for file in TOKENIZER:
+            if not (part / file).exists():
+                shutil.copy(minilm / file, part / file)
+
+    folder = f"{name.replace('/', '--')}-{digest.hexdigest()[:12]}"
+    return made.folder("models", folder, make, f"the folder of {name} (up to 140 MB in the course's cache)")
 
 
 def raw_bert(shipped: Path, minilm: Path, out: Path) -> None:
@@ -176,3 +174,4 @@ MAKERS = {
     "dpr-ctx": dpr("ctx"),
     "colbert": colbert,
 }
+MERGED = {"dpr-question", "dpr-ctx", "colbert"}  # by libraries whose versions may decide the last digits

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -142,7 +143,7 @@ def test_two_notebooks_at_once_make_it_once(tmp_path):
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     monkeypatch.setattr(documentation, "LIBRARIES", {"joblib": "joblib"})
-    return lambda: next((tmp_path / "docs").glob("*.parquet"))
+    return lambda: next((tmp_path / "docs").glob("*/corpus.parquet"))
 
 
 def test_read_from_the_cache_it_is_the_same(small, monkeypatch):
@@ -168,10 +169,13 @@ def test_a_damaged_file_is_made_again(small, damage):
     assert small().read_bytes() == whole
 
 
-def test_another_version_is_another_file(small, monkeypatch):
+def test_another_version_is_another_file(small, monkeypatch, tmp_path):
     key = documentation._key()
-    monkeypatch.setattr(documentation, "VERSION", documentation.VERSION + 1)
-    assert documentation._key() != key
+    changed = tmp_path / "prose.py"
+    changed.write_bytes(Path(documentation.cleaning.__file__).read_bytes() + b"# another way to clean\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(documentation.cleaning, "__file__", str(changed))
+        assert documentation._key() != key
     monkeypatch.setattr(documentation.metadata, "version", lambda name: "9.9+cu130")
     cuda = documentation._key()
     monkeypatch.setattr(documentation.metadata, "version", lambda name: "9.9+cpu")
@@ -179,12 +183,10 @@ def test_another_version_is_another_file(small, monkeypatch):
 
 
 def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(small, monkeypatch, tmp_path):
-    import pyarrow.parquet
-
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
     with pytest.raises(OSError, match="no room on the disk for the documentation text") as e:
         documentation.corpus()
     assert e.value.errno == errno.ENOSPC

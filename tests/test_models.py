@@ -1,6 +1,7 @@
 """Which folder a lesson gets, and what it is told."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -86,6 +87,7 @@ def test_half_an_original_is_none(disk, monkeypatch):
 def test_original_in_the_hub_cache_is_found(disk, monkeypatch):
     monkeypatch.setenv("COURSE_MODELS", "original")
     entry = models.register()["bert-base-uncased"]
+    monkeypatch.setitem(entry, "sha256", dict.fromkeys(entry["files"], hashlib.sha256(b"x").hexdigest()))
     repo = disk / "cache" / "models--google-bert--bert-base-uncased"
     snapshot = repo / "snapshots" / entry["revision"]
     put(snapshot, entry["files"])
@@ -216,7 +218,12 @@ def test_word2vec_binary_format(disk, monkeypatch):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", gzip.compress(b"400000 100\nking 1 2 3\n")[:-9], gzip.compress(b"<html>404</html>"), b"no gzip"],
+    [
+        gzip.compress(b""),
+        gzip.compress(b"400000 100\nking 1 2 3\n")[:-9],
+        gzip.compress(b"<html>404</html>"),
+        b"no gzip",
+    ],
     ids=["empty", "cut off", "a web page", "no gzip"],  # gzip writes the second into its bytes
 )
 def test_half_a_vector_file_is_one_sentence(disk, monkeypatch, content):
