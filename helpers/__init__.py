@@ -44,7 +44,7 @@ def cache(room: str = "") -> Path:
                 place.chmod(shared)
     except OSError as e:
         if files.is_full(e):
-            raise files.full(e, f"the folder {place}") from e
+            raise files.full(e, f"the folder {place}", _nearest(place)) from e
         raise NotADirectoryError(
             f"the folder {place} cannot be made ({e.strerror}); set COURSE_CACHE to a folder of your own"
         ) from e
@@ -60,7 +60,7 @@ def caches(room: str = "") -> list[Path]:
 
     named = os.environ.get("COURSE_CACHE")
     first = files.place(named, "COURSE_CACHE") if named else ROOT / ".cache"
-    if named and not first.is_dir():
+    if named and not os.path.isdir(first):
         near = _nearest(first)
         if not near.is_dir():
             raise NotADirectoryError(f"COURSE_CACHE is {first}, but {near} is a file; name a folder")
@@ -83,14 +83,11 @@ def _home() -> Path:
 
 def _nearest(folder: Path) -> Path:
     """The folder itself, or the first of those around it that is there."""
-    return next(f for f in (folder, *folder.parents) if f.exists())
+    return next(f for f in (folder, *folder.parents) if os.path.exists(f))  # False where one may not look
 
 
 def _can_write(folder: Path) -> bool:
-    try:
-        near = _nearest(folder)
-    except OSError:  # a folder around it may not be looked into
-        return False
+    near = _nearest(folder)
     return near.is_dir() and os.access(near, os.W_OK | os.X_OK)
 
 

@@ -44,10 +44,11 @@ def put_whole(path: Path, what: str = "", folder: bool = False) -> Iterator[Path
                 file.chmod(mode)
         part.replace(path)
     except BaseException as e:
+        no_room = full(e, what, path.parent) if is_full(e) else None  # seen before anything is removed
         with contextlib.suppress(OSError):
             shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-        if is_full(e):
-            raise full(e, what, path.parent) from e
+        if no_room:
+            raise no_room from e
         if forbidden(e, part, path, path.parent):
             there = path.exists() and os.access(path.parent, os.W_OK)
             raise PermissionError(

@@ -43,7 +43,7 @@ def fetch(name: str, entry: dict, folder: Path, known: dict) -> dict:
     Returns {"revision": ..., "sha256": {file: hash}}, with "converted" where safetensors were made here.
     Raises ConnectionError (no answer, or an answer that makes no sense), FileNotFoundError
     (the source has no such repository or file), OSError with ENOSPC (no room), PermissionError (a
-    folder that is another user's), ValueError (what arrived is not what was published, or settings of
+    folder that is another user's), NotADirectoryError (where a file is in its place), ValueError (what arrived is not what was published, or settings of
     the network that cannot be used). After any of them what was in `folder / name` is as before.
     """
     partial = folder / ".partial"
@@ -53,6 +53,8 @@ def fetch(name: str, entry: dict, folder: Path, known: dict) -> dict:
         put_back(partial, name, folder / name)
         if is_whole(folder / name, entry):
             return known  # a second process did it while this one waited
+        if os.path.lexists(folder / name) and not os.path.isdir(folder / name):
+            raise NotADirectoryError(f"{folder / name} is a file, or a link to nothing; move it away.")
         with clear_errors(name, folder):
             revision, wanted = listing(name, entry, known)
             room = shutil.disk_usage(folder).free
@@ -79,8 +81,13 @@ def stem(name: str) -> str:
 
 def is_whole(folder: Path, entry: dict) -> bool:
     """Whether every file of a whole copy is there and none is empty."""
-    there = [folder / file for file in expected_files(entry)]
-    return all(file.is_file() and file.stat().st_size for file in there)
+    return not lacking(folder, entry)
+
+
+def lacking(folder: Path, entry: dict) -> list[str]:
+    """The files of a whole copy that are not there, or empty, or may not be looked at."""
+    wanted = expected_files(entry)
+    return [f for f in wanted if not (os.path.isfile(folder / f) and os.path.getsize(folder / f))]
 
 
 def expected_files(entry: dict) -> list[str]:
@@ -249,8 +256,6 @@ def put_in_place(stage: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         stage.rename(target)
         return
-    if not target.is_dir():
-        raise NotADirectoryError(f"{target} is no folder (a file, or a link to nothing); move it away.")
     names = [f.relative_to(stage) for f in stage.rglob("*") if f.is_file()]
     for file in sorted(names, key=lambda file: not (target / file).exists()):
         (target / file).parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +273,7 @@ def put_back(partial: Path, name: str, target: Path) -> None:
     """Return to a model's folder what an earlier version, killed at the wrong moment, had set aside."""
     for old in partial.glob(f"{glob.escape(stem(name))}@*.old"):
         if not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
             old.rename(target)
             continue
         for file in [f for f in old.rglob("*") if f.is_file()]:

@@ -43,7 +43,7 @@ def folder(room: str, name: str, make: Callable[[Path], None], what: str) -> Pat
         why = wrong(target)
         if why is None:  # another notebook made it while this one waited
             return target
-        if target.exists():
+        if os.path.lexists(target):
             print(f"{what} is damaged ({why}) and is made again", file=sys.stderr)
             _discard(target)
         try:
@@ -61,7 +61,7 @@ def wrong(target: Path) -> str | None:
 
     Every file is read once a process, and again when its size or time has changed.
     """
-    if not target.is_dir():
+    if not os.path.isdir(target):
         return "it is not there"
     try:
         listed = json.loads((target / LIST).read_text(encoding="utf-8"))

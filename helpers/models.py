@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING
 from helpers import ROOT, files, hub, made, stand_ins
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
     from gensim.models import KeyedVectors
 
@@ -183,8 +184,9 @@ def _read_text_vectors(file: Path, limit: int | None) -> "KeyedVectors":
             line = line.rstrip(b"\r\n ")
             width = width or line.count(b" ")
             word, *row = line.rsplit(b" ", width)
-            row = np.array(row, dtype="float32") if len(row) == width else np.array([])
-            if not len(row) or not word or not np.isfinite(row).all():
+            row = _numbers(row)
+            # the commonest word has no spaces: a first row of other length speaks against the header
+            if not word or len(row) != width or not width or (rows == 0 and line.count(b" ") != width):
                 raise ValueError(f"line {number} is not a word and {width} numbers")
             rows += 1
             if words.setdefault(word.decode("utf-8"), len(words)) == len(numbers) // width:
@@ -196,6 +198,18 @@ def _read_text_vectors(file: Path, limit: int | None) -> "KeyedVectors":
     vectors = KeyedVectors(width)
     vectors.add_vectors(list(words), np.frombuffer(numbers, dtype="float32").reshape(-1, width))
     return vectors
+
+
+def _numbers(row: list[bytes]) -> "np.ndarray":
+    """float32 of what is written; none where one of them is no number."""
+    import numpy as np
+
+    try:
+        with np.errstate(over="ignore"):
+            numbers = np.array(row, dtype="float32")
+    except ValueError:
+        return np.array([])
+    return numbers if np.isfinite(numbers).all() else np.array([])
 
 
 def download(name: str) -> Path:
@@ -365,10 +379,8 @@ def _has_hash(file: Path, hash_: str) -> bool:
 
 def _lacking(name: str, entry: dict) -> list[str]:
     """The files that the folder of an original lacks, or has empty, while others are there."""
-    place = originals() / name
-    wanted = hub.expected_files(entry) if "files" in entry else []
-    lacking = [f for f in wanted if not ((place / f).is_file() and (place / f).stat().st_size)]
-    return lacking if len(lacking) < len(wanted) else []
+    lacking = hub.lacking(originals() / name, entry) if "files" in entry else []
+    return lacking if len(lacking) < len(entry.get("files", [])) else []
 
 
 def _not_used(name: str, entry: dict) -> str:
@@ -438,6 +450,8 @@ def _lock() -> dict:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except PermissionError as e:
+        raise PermissionError(e.errno, f"{file} cannot be read: {files.whose(file)}") from e
     except ValueError as e:
         raise ValueError(f"{file} cannot be read ({e}); correct it, or delete it and download again") from e
 
