@@ -7,6 +7,7 @@ torch at the top.
 
 import contextlib
 import os
+import secrets
 import stat
 import sys
 from pathlib import Path
@@ -37,11 +38,15 @@ def cache(room: str = "") -> Path:
         print(f"{files.whose(shared)}; what is not in it is made in {place}", file=sys.stderr)
     try:
         top.mkdir(parents=True, exist_ok=True)
-        if room and not place.exists():
-            place.mkdir(exist_ok=True)
-            shared = stat.S_IMODE(top.stat().st_mode) & 0o3777  # who may write in one may in the other
-            if stat.S_IMODE(place.stat().st_mode) != shared:
-                place.chmod(shared)
+        if not place.exists():  # who may write in one may in the other, from its first moment on
+            part = top / f"{files.PART}{secrets.token_hex(6)}.room"
+            part.mkdir()
+            with contextlib.suppress(OSError):  # a disk without rights
+                part.chmod(stat.S_IMODE(top.stat().st_mode) & 0o3777)
+            try:
+                part.rename(place)
+            except OSError:  # another process was first
+                part.rmdir()
     except OSError as e:
         if files.is_full(e):
             raise files.full(e, f"the folder {place}", _nearest(place)) from e
@@ -92,5 +97,8 @@ def _can_write(folder: Path) -> bool:
 
 
 if "MTEB_CACHE" not in os.environ and not _can_write(_home() / ".cache" / "mteb"):
-    with contextlib.suppress(OSError, ValueError):  # `import mteb` makes a folder in the home, or fails
-        os.environ["MTEB_CACHE"] = str(caches()[0] / "mteb")
+    import tempfile  # `import mteb` makes a folder in the home, or fails
+
+    with contextlib.suppress(OSError, ValueError):
+        place = caches()[0] / "mteb"
+        os.environ["MTEB_CACHE"] = str(place) if _can_write(place) else tempfile.mkdtemp(prefix="mteb-")

@@ -41,7 +41,8 @@ def put_whole(path: Path, what: str = "", folder: bool = False) -> Iterator[Path
         yield part
         for file in part.rglob("*") if folder else [part]:
             if file.is_file() and file.stat().st_mode & 0o666 != mode:
-                file.chmod(mode)
+                with contextlib.suppress(OSError):  # a disk without rights
+                    file.chmod(mode)
         part.replace(path)
     except BaseException as e:
         no_room = full(e, what, path.parent) if is_full(e) else None  # seen before anything is removed

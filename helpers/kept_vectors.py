@@ -12,6 +12,7 @@ of other versions of the libraries, or cut in another way, have another hash and
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,9 @@ def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.nd
     try:
         with np.load(file) as kept:
             keys, scales, whole = kept["keys"], kept["scales"], kept["vectors"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        if not (whole.ndim == 2 and len(keys) == len(scales) == len(whole) > 0):
+            raise ValueError("keys, scales and vectors of different number")
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as e:
         raise ValueError(f"{file.name} does not hold passages' vectors ({type(e).__name__})") from e
     wanted = np.array([int(key(t), 16) for t in as_list(texts)], dtype=np.uint64)
     places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)

@@ -100,11 +100,8 @@ def clean(names: Iterable[str]) -> tuple[int, list[str]]:
         for room in ROOMS:
             old = OLD.get(room, rf"({known})-[0-9a-f]{{12}}(\.lock)?")
             freed += _clean_room(place / room, old, left)
-        for path in _inside(place):
-            if is_part(path) and _untouched(path):
-                freed += remove(path)
-            elif path.name not in ROOMS:
-                left.append(path)
+        freed += sum(remove(path) for path in strays(place))
+        left += [path for path in _inside(place) if path.name not in ROOMS]
     return freed, [f"{path} is left: the course does not know it as its own." for path in left]
 
 
@@ -121,6 +118,11 @@ def _clean_room(room: Path, old: str, left: list[Path]) -> int:
             return 0
         freed = sum(remove(path) for path in ours if path not in locks)
     return freed + sum(remove(path) for path in locks)
+
+
+def strays(folder: Path) -> list[Path]:
+    """What a run that was killed had begun to write in a folder: nothing was written there for an hour."""
+    return [path for path in _inside(folder) if is_part(path) and _untouched(path)]
 
 
 def is_part(path: Path) -> bool:

@@ -286,6 +286,7 @@ def clean() -> tuple[int, list[str]]:
     not the course's. What a lesson or a download is writing at this moment is left.
     """
     freed, left = made.clean(register())
+    freed += sum(made.remove(path) for path in made.strays(originals()))
     partial = originals() / ".partial"
     for name in register():
         lock, rests = partial / f"{hub.stem(name)}.lock", f"{hub.stem(name)}@*"

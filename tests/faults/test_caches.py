@@ -204,7 +204,11 @@ def test_clean_removes_what_can_be_made_again_and_nothing_of_a_readers(place, tm
         put(partial / "my-own@0123456789ab" / "model.safetensors"),
         put(tmp_path / "elsewhere" / "model.safetensors"),
     ]
-    os.symlink(tmp_path / "elsewhere", place / "models" / f"{BERT}-aaaaaaaaaaaa")
+    mine.append(place / "models" / f"{BERT}-aaaaaaaaaaaa")
+    if sys.platform != "win32":
+        mine[-1].symlink_to(tmp_path / "elsewhere")
+    else:
+        mine.pop()
     gone = [
         held("bert-0123456789ab"),
         put(place / "models" / f"{BERT}-0123456789ab" / "model.safetensors"),  # of an earlier version
@@ -216,8 +220,10 @@ def test_clean_removes_what_can_be_made_again_and_nothing_of_a_readers(place, tm
         put(place / ".part-0123456789ab.safetensors"),
         put(partial / f"{BERT}@0123456789ab" / "model.safetensors.incomplete"),
         put(partial / f"{BERT}.lock", 0),
+        put(tmp_path / "originals" / ".part-0123456789ab.toml"),
     ]
     aged(place / ".part-0123456789ab.safetensors")
+    aged(tmp_path / "originals" / ".part-0123456789ab.toml")
     fresh = put(place / ".part-0123456789ac.safetensors")  # someone may be writing it
     capsys.readouterr()
     assert models.main(["clean"]) == 0

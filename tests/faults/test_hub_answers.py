@@ -279,6 +279,10 @@ def test_what_an_earlier_version_had_set_aside_comes_back(hub, target, there):
 # links -------------------------------------------------------------------------------------------
 
 
+links = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
+
+
+@links
 def test_a_model_folder_that_is_a_link_stays_one(hub, tmp_path, target):
     (tmp_path / "big-disk").mkdir()
     (tmp_path / "big-disk" / "notes.txt").write_text("mine", encoding="utf-8")
@@ -289,6 +293,7 @@ def test_a_model_folder_that_is_a_link_stays_one(hub, tmp_path, target):
     assert_whole(target, ["notes.txt"])
 
 
+@links
 def test_a_link_to_another_disk(hub, tmp_path, target, monkeypatch):
     (tmp_path / "big-disk").mkdir()
     target.parent.mkdir(parents=True)
@@ -305,6 +310,7 @@ def test_a_link_to_another_disk(hub, tmp_path, target, monkeypatch):
     assert_whole(target)
 
 
+@links
 @pytest.mark.parametrize("what", ["a link to nothing", "a file"])
 def test_a_model_folder_that_is_none_is_said(hub, tmp_path, target, what):
     target.parent.mkdir(parents=True)
@@ -352,6 +358,7 @@ COPIES = {
 }
 
 
+@links
 @pytest.mark.parametrize(("known", "commit", "content", "original"), COPIES.values(), ids=COPIES)
 def test_a_copy_in_the_hugging_face_cache_is_the_original_only_by_its_hashes(
     hub, tmp_path, monkeypatch, capsys, known, commit, content, original
@@ -366,6 +373,7 @@ def test_a_copy_in_the_hugging_face_cache_is_the_original_only_by_its_hashes(
         models.path(NAME)
 
 
+@links
 def test_a_damaged_file_in_the_hugging_face_cache_is_not_the_original(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "register", lambda: {NAME: ENTRY | PIN})
     blob = (cached(tmp_path, COMMIT, FILES) / "vocab.txt").resolve()
@@ -374,6 +382,7 @@ def test_a_damaged_file_in_the_hugging_face_cache_is_not_the_original(hub, tmp_p
         models.path(NAME)
 
 
+@links
 def test_the_recorded_hashes_count_as_known(hub, tmp_path, monkeypatch, target):
     models.download(NAME)
     shutil.rmtree(target)
@@ -381,6 +390,7 @@ def test_the_recorded_hashes_count_as_known(hub, tmp_path, monkeypatch, target):
     assert models.path(NAME, quiet=True) == folder
 
 
+@links
 def test_the_pinned_commit_is_found_where_main_is_another(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "register", lambda: {NAME: ENTRY | PIN})
     folder = cached(tmp_path, COMMIT, FILES, main=False)

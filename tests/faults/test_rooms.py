@@ -5,7 +5,6 @@ cannot be had, these tests are skipped by name.
 """
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from helpers import ROOT
 
+resource = pytest.importorskip("resource", reason="users, rights and limits as Linux and macOS have them")
 ALICE, BOB = 54321, 54322
 SETPRIV = ["setpriv", "--clear-groups", "--reuid", "{0}", "--regid", "{0}", "--inh-caps=-all"]
 MAKE = """
@@ -242,6 +242,17 @@ def test_a_download_into_a_folder_of_roots_says_whose_it_is(room):
     assert f"{room / 'models' / '.partial'} belongs to root" in err and "\n" not in err
 
 
+@as_others
+def test_a_room_of_a_shared_cache_is_open_from_its_first_moment(room):
+    """A break between making the folder and opening it to the others would shut them out for good."""
+    (room / "cache").mkdir()
+    (room / "cache").chmod(0o1777)
+    killed = "from pathlib import Path; Path.rename = lambda *_: os._exit(137)\n"
+    run(f"import os; {killed}{FOLDER}", ALICE, COURSE_CACHE=room / "cache")
+    assert not (room / "cache" / "models").exists()
+    assert run(FOLDER, BOB, COURSE_CACHE=room / "cache") == (str(room / "cache" / "models" / "x"), "")
+
+
 def test_ten_kernels_at_once_make_one_folder(room):
     ten = [child(FOLDER, COURSE_CACHE=room / "cache", HOME=room) for _ in range(10)]
     said = {process.communicate(timeout=60) for process in ten}
@@ -324,3 +335,10 @@ def test_mteb_gets_a_place_where_there_is_no_home_and_is_left_alone_where_there_
     assert run(code, HOME=room, MTEB_CACHE="mine")[0] == "mine"
     (room / "no-home").touch()
     assert run(code, HOME=room / "no-home", COURSE_CACHE=room / "c")[0] == str(room / "c" / "mteb")
+
+
+@as_others
+def test_mteb_gets_a_place_where_nothing_else_can_be_written(room):
+    (room / "cache").mkdir()
+    code = "import helpers, os; place = os.environ['MTEB_CACHE']; print(os.access(place, os.W_OK)); os.rmdir(place)"
+    assert run(code, ALICE, HOME=room, COURSE_CACHE=room / "cache") == ("True", "")
