@@ -168,8 +168,8 @@ def _key() -> str:
         known = {d: metadata.version(d).partition("+")[0] for d in LIBRARIES.values()}
     except metadata.PackageNotFoundError as e:
         raise FileNotFoundError(
-            f"the library {e.name} is missing; run:  make setup   (or: pip install -r "
-            "requirements.txt -c constraints.txt)"
+            f"the library {e.name} is missing; run:  make setup   (without make: the pip "
+            "commands of README.md)"
         ) from None
     code = b"".join(Path(module).read_bytes() for module in (__file__, cleaning.__file__))
     return hashlib.sha256(repr(sorted(known.items())).encode() + code).hexdigest()[:12]

@@ -398,8 +398,8 @@ def _package_folder(package: str, hashes: tuple[tuple[str, str], ...]) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise FileNotFoundError(
-            f"the package {package} is missing; run:  make setup   (or: pip install -r "
-            "requirements.txt -c constraints.txt)"
+            f"the package {package} is missing; run:  make setup   (without make: the pip "
+            "commands of README.md)"
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
     for file, sha256 in hashes:

@@ -7,6 +7,7 @@ import subprocess
 from importlib import metadata
 
 import books
+import locks
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
@@ -79,12 +80,11 @@ def test_a_lesson_reads_and_writes_utf_8(book):
 
 def test_what_is_pinned_takes_every_python_that_the_course_takes():
     """The first 3.11 too: Debian 12 has 3.11.2."""
-    lines = (books.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if "==" in line)
-    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    pins = locks.read("requirements.lock")
     looked_at = []
     for package in metadata.distributions():
-        if pins.get(canonicalize_name(package.name)) == package.version:
+        pin = pins.get(canonicalize_name(package.name))
+        if pin and pin.version == package.version:
             takes = SpecifierSet(package.metadata["Requires-Python"] or "")
             looked_at.append(package.name)
             assert all(takes.contains(python) for python in ("3.11.0", "3.12.0", "3.13.0")), package.name
@@ -116,7 +116,7 @@ def test_three_systems_run_the_commands_of_the_readme_on_the_oldest_and_the_newe
     assert targets == ["lab", "test"] and "make test" in commands(make)
     assert any(command.startswith("make lab >") for command in commands(make))
     typed = [line for line in readme.splitlines() if line.startswith(".venv\\Scripts\\")]
-    assert len(typed) == 4
+    assert len(typed) == 5
     for line in typed:
         if "jupyter" in line:  # where it runs until it is stopped, bash types it
             line = line.replace("\\", "/") + " --no-browser"

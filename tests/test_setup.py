@@ -28,14 +28,14 @@ def make(tmp_path):
     """make(names and versions of Pythons..., *arguments): the status, what was said, what was run."""
     course, bin, log = tmp_path / "course", tmp_path / "bin", tmp_path / "log"
     course.mkdir()
-    for file in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+    for file in ("Makefile", "requirements.txt", "requirements.lock", "pyproject.toml"):
         shutil.copy(books.ROOT / file, course)
 
     def run(pythons, *arguments, uv=False):
         shutil.rmtree(bin, ignore_errors=True)
         bin.mkdir()
         log.write_text("", encoding="utf-8")
-        for tool in ("sh", "touch", "mkdir", "cp", "basename", "git"):
+        for tool in ("sh", "touch", "mkdir", "cp", "basename", "git", "grep"):
             if found := shutil.which(tool):
                 (bin / tool).symlink_to(found)
         scripts = {n: PYTHON.format(log=log, python=sys.executable, version=v) for n, v in pythons.items()}
@@ -73,7 +73,10 @@ def test_the_first_python_that_fits_is_taken(make, pythons, wanted):
     status, said, made = make(pythons, uv=True)
     assert status == 0, said
     assert made[0] == f"{wanted} -m venv .venv"
-    assert made[1].startswith("python -m pip install") and "-r requirements.txt -c constraints.txt" in made[1]
+    assert [line for line in made[1:] if " install " in line] == [
+        "python -m pip --disable-pip-version-check install --no-deps --require-hashes -r requirements.lock",
+        "python -m pip --disable-pip-version-check install --no-build-isolation torch==2.13.0 -e .",
+    ]
 
 
 @pytest.mark.parametrize("pythons", [{"python3": (3, 14)}, {"python3": (3, 9)}, {}])
@@ -81,7 +84,7 @@ def test_where_none_fits_uv_brings_one_with_pip_in_it(make, pythons):
     status, said, made = make(pythons, uv=True)
     assert status == 0, said
     assert made[0] == "uv venv --python 3.12 --seed --allow-existing .venv"
-    assert made[1].startswith("python -m pip install")
+    assert made[1].startswith("python -m pip ") and made[1].endswith("-r requirements.lock")
 
 
 @pytest.mark.parametrize("pythons", [{"python3": (3, 14)}, {"python3": (3, 10)}, {}])
@@ -107,3 +110,16 @@ def test_an_environment_that_is_there_keeps_its_python(make):
     status, said, made = make({"python3": (3, 13)}, "--always-make")
     assert status == 0 and not [line for line in made if "venv" in line], said
     assert make({"python3": (3, 13)})[2] == []  # nothing changed: nothing runs
+
+
+def test_pytorch_s_index_is_asked_for_torch_alone(make):
+    index = "https://download.pytorch.org/whl/cpu"
+    everything, torch = make({"python3": (3, 12)}, f"TORCH_INDEX={index}")[2][1:3]
+    assert "index" not in everything
+    assert torch.endswith(f"install --index-url {index} --no-build-isolation torch==2.13.0 -e .")
+
+
+def test_from_a_folder_no_index_is_asked(make):
+    made = make({"python3": (3, 12)}, "WHEELS=wheels", "TORCH_INDEX=https://download.pytorch.org/whl/cpu")[2]
+    assert len(made) == 3 and all("install --no-index --find-links wheels --no-" in line for line in made[1:])
+    assert "index-url" not in "".join(made)
