@@ -99,6 +99,6 @@ def _can_write(folder: Path) -> bool:
 if "MTEB_CACHE" not in os.environ and not _can_write(_home() / ".cache" / "mteb"):
     import tempfile  # `import mteb` makes a folder in the home, or fails
 
-    with contextlib.suppress(OSError, ValueError):
-        place = caches()[0] / "mteb"
-        os.environ["MTEB_CACHE"] = str(place) if _can_write(place) else tempfile.mkdtemp(prefix="mteb-")
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        place, other = caches()[0] / "mteb", Path(tempfile.gettempdir()) / f"mteb-{os.getuid()}"
+        os.environ["MTEB_CACHE"] = str(place if _can_write(place) else other)

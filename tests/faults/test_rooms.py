@@ -340,5 +340,10 @@ def test_mteb_gets_a_place_where_there_is_no_home_and_is_left_alone_where_there_
 @as_others
 def test_mteb_gets_a_place_where_nothing_else_can_be_written(room):
     (room / "cache").mkdir()
-    code = "import helpers, os; place = os.environ['MTEB_CACHE']; print(os.access(place, os.W_OK)); os.rmdir(place)"
-    assert run(code, ALICE, HOME=room, COURSE_CACHE=room / "cache") == ("True", "")
+    code = (
+        "import helpers, os; place = os.environ['MTEB_CACHE']; os.mkdir(place); os.rmdir(place); print(place)"
+    )
+    assert run(code, ALICE, HOME=room, COURSE_CACHE=room / "cache") == (
+        f"{tempfile.gettempdir()}/mteb-{ALICE}",
+        "",
+    )
