@@ -27,6 +27,7 @@ def test_importing_helpers_loads_nothing_heavy():
 def test_helpers_do_not_import_in_circles_nor_what_stands_above_them():
     order = [
         "files",
+        "made",
         "texts",
         "tables",
         "intervals",
