@@ -123,3 +123,18 @@ def test_from_a_folder_no_index_is_asked(make):
     made = make({"python3": (3, 12)}, "WHEELS=wheels", "TORCH_INDEX=https://download.pytorch.org/whl/cpu")[2]
     assert len(made) == 3 and all("install --no-index --find-links wheels --no-" in line for line in made[1:])
     assert "index-url" not in "".join(made)
+
+
+def test_wheels_are_fetched_by_their_hashes_and_torch_from_its_own_index():
+    index = "https://download.pytorch.org/whl/cpu"
+    said = subprocess.run(
+        ["make", "-n", "-o", ".venv/.ready", "wheels", f"TORCH_INDEX={index}"],
+        cwd=books.ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    ).stdout
+    fetched = [line.partition(" download ")[2] for line in said.splitlines() if " download " in line]
+    assert fetched == [
+        "-d wheels --no-deps --require-hashes -r requirements.lock",
+        f"-d wheels --no-deps --index-url {index} -r .venv/torch.txt",
+    ]
