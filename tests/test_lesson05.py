@@ -251,9 +251,9 @@ def test_the_floor_and_what_mini_lm_has_to_gain(lesson):
     )
     gains = float(eight) - floors[8][1], float(many) - floors[256][1]
     assert said(
-        f"MiniLM's {eight} on eight pairs has {gains[0]:.2f} to gain and its {many} on the 256 has {gains[1]:.2f},"
+        f"MiniLM's {eight} on eight pairs can lose at most {gains[0]:.2f} and its {many} on the 256 at most {gains[1]:.2f},"
     )
-    assert said("With $s = 20$ the floor is 0.000 up to a thousand pairs.")
+    assert said("With $s = 20$ the floor is 0.000 up to a thousand pairs, given the 999 dimensions")
     assert all(lesson["floor"](n, 20) < 0.0005 for n in range(2, 1001))
 
 
@@ -271,13 +271,15 @@ def test_what_the_prose_says_of_temperature():
     at = [numbers("best_temperature", rf"{n} pairs: .* at T = (\S+)")[0] for n in (8, 256)]
     assert int(many) - int(right) == 9
     assert said(
-        f"at {at[0]} for the eight, a quarter of which are wrong, and at {at[1]} for the 256, of which 9 are:"
+        f"at {at[0]} for the eight, a quarter of which are wrong, and at {at[1]} for the 256, of which 9 are."
     )
     share = dict(
         re.findall(r"T = (\S+) +the hardest of 7 wrong answers takes (\d+)%", books.shown("05", "hardest"))
     )
     (equal,) = set(re.findall(r"equal shares: (\d+)%", books.shown("05", "hardest")))
-    assert said(f"takes {share['1']} % of the push, little more than its equal share of {equal} %; at 0.05")
+    assert said(
+        f"takes {share['1']} % of its row's push at $T = 1$, little more than its equal share of {equal} %; at 0.05"
+    )
     assert said(f"at 0.05 it takes {share['0.05']} %, at 0.01 {share['0.01']} %.")
     library, ours = re.findall(r": +(\S+)", books.shown("05", "library"))
     assert library == ours
@@ -294,7 +296,7 @@ def test_what_the_prose_says_of_margin_and_triplet():
     assert float(own) < float(winner) < 0.5 and said(
         f"Question 7's winner, at {winner} below $m$, goes unnoticed."
     )
-    assert said("so it pushes both winners, and two more;") and said("here it pushes the two winners.")
+    assert said("so it pushes both winners, and two more;") and said("only the two winners with more")
     before, after = numbers("higher", r"margin +(\S+), every cosine 0.2 higher: (\S+)")
     assert float(after) < float(before) and said(f"here it falls, from {before} to {after}:")
     for name in ("triplet", "cross-entropy"):

@@ -301,7 +301,9 @@ def test_a_large_tokenizer_beside_berts():
         "True"
     }
     assert {cells[5] for cells in at.values()} == {"0"}
-    assert said(f"which also has {at['Japanese'][2]} unknown words in the Japanese sentence.")
+    assert said(
+        f"which also makes `[UNK]` of {at['Japanese'][2]} of its {at['Japanese'][1]} pieces of the Japanese sentence."
+    )
     assert said(f"{at['code'][4]} pieces, BERT {at['code'][1]}, though BERT drops")
     russian, japanese = at["Russian"], at["Japanese"]
     assert said(
