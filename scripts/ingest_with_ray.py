@@ -155,10 +155,16 @@ def main() -> None:
         sys.exit('This script needs Ray, which comes with:  pip install -e ".[cluster]"')
     try:
         rows = read(args.passages)
-        db = lancedb.connect(args.store)
-        new, changed = missing(db, args.table, rows)
     except (OSError, ValueError) as e:
         sys.exit(str(e))
+    try:
+        db = lancedb.connect(args.store)
+        new, changed = missing(db, args.table, rows)
+    except ValueError as e:
+        sys.exit(str(e))
+    except (OSError, RuntimeError) as e:
+        why = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        sys.exit(f"the store {args.store} cannot be opened ({why}); name a folder of your own")
     there = f"{len(rows) - len(new):,} of them in the store already"
     print(f"{len(rows):,} passages, {there}" + f", {len(changed):,} with another text" * (len(changed) > 0))
     if new.empty and changed.empty:

@@ -172,6 +172,24 @@ def test_four_first_writers_at_one_moment_lose_nothing(tmp_path):
     assert len(ids) == len(set(ids)) == 200
 
 
+def test_a_file_in_the_place_of_a_store(tmp_path):
+    pytest.importorskip("ray", reason='Ray is not installed; it comes with: pip install -e ".[cluster]"')
+    ROWS.to_csv(tmp_path / "mine.tsv", sep="\t", index=False)
+    (tmp_path / "store").write_text("mine", encoding="utf-8")
+    command = [
+        "scripts/ingest_with_ray.py",
+        "--passages",
+        tmp_path / "mine.tsv",
+        "--store",
+        tmp_path / "store",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, encoding="utf-8", cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 1 and "store cannot be opened (File exists)" in done.stderr
+    assert (tmp_path / "store").read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize(
     "options",
     [["--workers", "0"], ["--batch", "0"], ["--threads", "-1"], ["--length", "600"], ["--gpus", "-1"]],
