@@ -101,9 +101,11 @@ def main() -> None:
     first = not several or dist.get_rank() == 0
     try:
         train, test = (data.qa_pairs(args.pairs, part) for part in ("train", "test"))
+        asked = len({*train["question"], *test["question"]})
         if len(test) < 2:
             raise ValueError(
-                f"{len(test)} of the table's rows would judge; give at least seven rows, better a hundred"
+                f"{len(test)} of the table's rows would judge (different questions: {asked}); "
+                "give at least seven, better a hundred"
             )
         if first:
             checkpoints.ready(args.out)

@@ -46,6 +46,15 @@ def end(process):
     process.wait()
 
 
+def answers(address):
+    """Whether a server answers at this address."""
+    try:
+        urllib.request.urlopen(f"{address}/api", timeout=LIMIT).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def serving(folder):
     """JupyterLab with the course's own settings over a folder: (address, token, process), ended after."""
@@ -64,7 +73,9 @@ def serving(folder):
         line = r"(http://127\.0\.0\.1:\d+)/lab\S*\?token=(\w+)"
         wait(lambda: re.search(line, said()) or server.poll() is not None, said)
         assert server.poll() is None, said()
-        yield *re.search(line, said()).groups(), server
+        address, token = re.search(line, said()).groups()
+        wait(lambda: answers(address), said)  # the line is written before anyone listens
+        yield address, token, server
     finally:
         end(server)
 

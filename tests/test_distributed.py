@@ -136,18 +136,26 @@ def test_every_start_of_the_script_builds_two_encoders_that_embed(start):
     assert start in train_retriever.SETTINGS
 
 
+TWENTY = "questions\tanswers\n" + "".join(f"what is {i}\tit is {i}\n" for i in range(20))
+
+
 @pytest.mark.parametrize(
     ("table", "options", "says"),
     [
         ("question\tanswer\na\tb\n", [], "mine.tsv, line 1: no column 'questions'"),
         ("questions\tanswers\na\tb\nc\td\ne\tf\n", ["--batch", "2"], "1 of the table's rows would judge"),
-        ("questions\tanswers\n" + "a\tb\n" * 20, ["--batch", "4", "--steps", "0"], "steps=0 trains nothing"),
+        (TWENTY, ["--batch", "4", "--steps", "0"], "steps=0 trains nothing"),
         (
-            "questions\tanswers\n" + "a\tb\n" * 20,
+            TWENTY,
             ["--batch", "4", "--epochs", "0"],
             "epochs=0 trains nothing",
         ),
-        ("questions\tanswers\n" + "a\tb\n" * 20, [], "14 pairs are fewer than one batch of 32"),
+        (TWENTY, [], "14 pairs are fewer than one batch of 32"),
+        (
+            "questions\tanswers\n" + "a\tb\n" * 20,
+            [],
+            "0 of the table's rows would judge (different questions: 1)",
+        ),
     ],
 )
 def test_the_script_says_what_is_wrong_and_saves_nothing(tmp_path, table, options, says):

@@ -189,7 +189,8 @@ def test_a_network_that_is_set_up_wrongly_is_one_sentence(hub, tmp_path, setting
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(hub, tmp_path, target):
     hub.faults["model.safetensors"] = "stall"
     code = (
-        "import sys; from helpers import models; from huggingface_hub import constants\n"
+        "import signal, sys; from helpers import models; from huggingface_hub import constants\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored\n"
         f"constants.DOWNLOAD_CHUNK_SIZE = 50_000\nmodels.register = lambda: {{{NAME!r}: {ENTRY!r}}}\n"
         f"sys.exit(models.main(['download', {NAME!r}]))"
     )
