@@ -48,37 +48,34 @@ def batch_loss(
     Under torchrun the passages of all processes stand in each one's list, with gradients.
     """
     device = next(question_encoder.parameters()).device
+    listed = [answers] + ([questions] if echo else []) + ([negatives] if negatives else [])
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         q = question_encoder(*encoders.pad(questions, device))
-        passages = [answer_encoder(*encoders.pad(answers, device))]
-        if echo:
-            passages.append(answer_encoder(*encoders.pad(questions, device)))
-        if negatives:
-            passages.append(answer_encoder(*encoders.pad(negatives, device)))
+        passages = [answer_encoder(*encoders.pad(part, device)) for part in listed]
     q, p = q.float(), torch.cat([processes.gather(part.float()) for part in passages])
     if scale:
         q, p = normalize(q, dim=1), normalize(p, dim=1) * scale
     first = processes.rank() * len(q)
-    extra = [*(questions if echo else []), *negatives]
-    right = right_elsewhere(questions, answers, extra, first, device)
+    right = right_elsewhere(questions, listed, first, device)
     return contrastive_loss((q @ p.T).masked_fill(right, -torch.inf), first)
 
 
-def right_elsewhere(questions, answers, extra, first: int, device) -> torch.Tensor:
+def right_elsewhere(questions, listed, first: int, device) -> torch.Tensor:
     """Which passages are right for a question besides its own answer: (questions, passages), True or False.
 
-    questions, answers, extra: tokenised texts of this process; the passages are the answers of all
-    processes and then everyone's extra ones, this process's own answers from column `first` on.
+    questions: tokenised texts; listed: lists of tokenised passages, the answers first. All are this
+    process's; the passages are those of all processes, list after list, this one's answers from column
+    `first` on.
     """
-    asked, told, more = (
+    asked, told, *more = (
         processes.gather(torch.tensor([hash(tuple(row)) for row in rows], dtype=torch.int64, device=device))
-        for rows in (questions, answers, extra)
+        for rows in (questions, *listed)
     )  # equal texts have equal pieces, and those equal hashes
-    mine = slice(first, first + len(questions))
-    same_question = asked[mine].unsqueeze(1) == asked  # (questions, all questions)
-    passages = torch.cat([told, more])
-    right = (same_question.unsqueeze(2) & (told.unsqueeze(1) == passages)).any(dim=1)
-    right[torch.arange(len(questions)), torch.arange(len(questions)) + first] = False
+    rows = torch.arange(len(questions))
+    same_question = asked[first + rows].unsqueeze(1) == asked  # (questions, all questions)
+    same_answer = told.unsqueeze(1) == torch.cat([told, *more])  # (all answers, passages)
+    right = same_question.float() @ same_answer.float() > 0
+    right[rows, first + rows] = False
     return right
 
 
