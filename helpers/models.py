@@ -402,14 +402,20 @@ def _package_folder(package: str, hashes: tuple[tuple[str, str], ...]) -> Path:
             "commands of README.md)"
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
+    for file, found in _others(folder, hashes):
+        raise ValueError(
+            f"{file} of the package {package} is not the published one (sha256 {found}); run:  "
+            f"pip install --force-reinstall --no-deps {package.replace('_', '-')}"
+        )
+    return folder
+
+
+def _others(folder: Path, hashes: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, str]]:
+    """The files that have another hash than the known one, and that hash, or "missing"."""
     for file, sha256 in hashes:
         found = files.sha256_once(folder / file) if (folder / file).is_file() else "missing"
         if found != sha256:
-            raise ValueError(
-                f"{file} of the package {package} is not the published one (sha256 {found}); run:  "
-                f"pip install --force-reinstall --no-deps {package.replace('_', '-')}"
-            )
-    return folder
+            yield file, found
 
 
 def _packaged(name: str, entry: dict) -> Path:
@@ -418,13 +424,11 @@ def _packaged(name: str, entry: dict) -> Path:
 
 @functools.cache
 def _checked(folder: Path, hashes: tuple[tuple[str, str], ...]) -> None:
-    for file, sha256 in hashes:
-        found = files.sha256_once(folder / file) if (folder / file).is_file() else "missing"
-        if found != sha256:
-            raise ValueError(
-                f"{file} in models/bundled/{folder.relative_to(BUNDLED)} is not the one this course "
-                f"shipped (sha256 {found}); run:  git checkout -- models/bundled"
-            )
+    for file, found in _others(folder, hashes):
+        raise ValueError(
+            f"{file} in models/bundled/{folder.relative_to(BUNDLED)} is not the one this course "
+            f"shipped (sha256 {found}); run:  git checkout -- models/bundled"
+        )
 
 
 def _unpacked(name: str, entry: dict) -> Path:

@@ -417,3 +417,26 @@ def test_the_table_of_horses():
 
 def test_the_raw_bert_is_bundled():
     assert models.path("bert-base-uncased", quiet=True).is_dir()
+
+
+def test_new_premises_and_the_same_ones_rise_alike():
+    """What the figure of the growing lots and the sentences around it say, from the recipe's tables."""
+    changes, table = (pd.read_csv(file, sep="\t") for file in (CHANGES, TABLE))
+    grown = changes[(changes["objective"] == "multiple negatives") & (changes["examples"] < 2000)]
+    grown = grown.set_index("examples")["STS after"]
+    rows = table[(table["objective"] == "multiple negatives") & (table["seed"] == 0)]
+    always = rows.set_index("examples")["STS after"]
+    assert (grown - always).abs().dropna().max() < 0.01 and (grown - always).count() == 3
+    prose = " ".join(
+        cell.source for cell in books.read(books.path("10")).cells if cell.id in ("start-2", "softmax-2")
+    ).replace("\n", " ")
+    for n in (256, 1024, 2048):
+        assert f"{always[n]:.3f}"[1:] in prose
+    assert (
+        always[2048] < always[1024]
+        and f"to {changes.loc[changes['examples'] == 2400, 'STS after'].item():.3f}".replace("0.", ".")
+        in prose
+    )
+    softmax = changes[changes["objective"] == "softmax"].groupby("change")["STS after"].mean()
+    fast = softmax["classifier at 50 times the rate"], softmax["|u - v| alone, classifier at 50 times"]
+    assert fast[0] > fast[1] and all(f"{value:.3f}"[1:] in prose for value in fast)
