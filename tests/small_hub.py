@@ -131,3 +131,17 @@ class Hub:
                 request.wfile.write(body)
         except OSError:
             pass  # the client hung up
+
+
+def ask_here(server, monkeypatch, folder, register):
+    """Let helpers.models know the models of `register` alone, fetch them from `server`, and keep them in `folder`."""
+    from huggingface_hub import constants
+
+    from helpers import models
+
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("COURSE_MODELS_DIR", str(folder))
+    monkeypatch.setenv("COURSE_MODELS", "auto")
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)  # of files of a megabyte
+    monkeypatch.setattr(models, "register", lambda: register)

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from small_hub import COMMIT, Hub
+from small_hub import COMMIT, Hub, ask_here
 
 from helpers import models
 
@@ -26,15 +26,8 @@ ENTRY = {"lessons": [2], "licence": "MIT", "repo": REPO, "files": list(FILES), "
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
     server = Hub({REPO: dict(FILES)})
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("COURSE_MODELS_DIR", str(tmp_path / "models"))
-    monkeypatch.setenv("COURSE_MODELS", "auto")
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)  # of a file of one megabyte
-    monkeypatch.setattr(models, "register", lambda: {NAME: ENTRY})
+    ask_here(server, monkeypatch, tmp_path / "models", {NAME: ENTRY})
     yield server
     server.close()
 

@@ -15,7 +15,7 @@ import sys
 import time
 
 import pytest
-from small_hub import COMMIT, Hub
+from small_hub import COMMIT, Hub, ask_here
 
 from helpers import ROOT, files, models
 from helpers import hub as downloader
@@ -40,13 +40,8 @@ def hub(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     server = Lying({NAME: dict(FILES)})
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("COURSE_MODELS_DIR", str(tmp_path / "models"))
-    monkeypatch.setenv("COURSE_MODELS", "auto")
+    ask_here(server, monkeypatch, tmp_path / "models", {NAME: ENTRY})
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
-    monkeypatch.setattr(models, "register", lambda: {NAME: ENTRY})
     yield server
     server.close()
 
