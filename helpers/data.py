@@ -9,6 +9,7 @@
     data.summaries()     # text, reference, summary, score  (shared_data/summaries.tsv)
     data.transfer("tags")   # part, words, tags        (shared_data/transfer_tags.tsv; see there)
     data.docs_questions()  # question_id, question, object, grade (shared_data/docs_questions.tsv)
+    data.documentation_questions()  # object, style, part, question (shared_data/documentation_questions.tsv)
     data.tales()         # the text of shared_data/tales.txt, a list of paragraphs
 
 Every reader takes the path of a file of your own instead: TSV, CSV, JSON lines or Parquet, as
@@ -156,6 +157,23 @@ TRANSFER = {
     "tags": ["part", "words", "tags"],
     "answers": ["part", "question", "passage", "answer"],
 }
+
+
+def documentation_questions(path: str | Path | None = None) -> "pandas.DataFrame":
+    """Questions to train on, in people's own words, a row a question; none is judged in `docs_questions`.
+
+    Columns object (the one that answers it), style ("title": as typed into a search box; "need": told in other
+    words), part ("train" or "dev", by object), question. Raises as `qa_pairs`; also for another style or part.
+    """
+    path = Path(path or SHARED / "documentation_questions.tsv")
+    table = tables.read(path, ["object", "style", "part", "question"])
+    for column, known in (("style", ("title", "need")), ("part", ("train", "dev"))):
+        if len(wrong := table[~table[column].isin(known)]):
+            row = wrong.index[0]
+            raise ValueError(
+                f"{path.name}, row {row + 2}: {column} is {wrong[column][row]!r}; it must be {' or '.join(known)}"
+            )
+    return table
 
 
 def transfer(task: str, path: str | Path | None = None) -> "pandas.DataFrame":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILE = ROOT / "shared_data" / "docs_vectors.npz"
+ADAPTED = FILE.with_name("docs_vectors_adapted.npz")  # lesson 17's: the same passages by the adapted MiniLM
 
 
 def key(text: str) -> str:

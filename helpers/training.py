@@ -118,7 +118,7 @@ def train(
     progress: bool = True,
     each_epoch: Callable[[list[float]], None] | None = None,
     steps: int | None = None,
-    negatives: Sequence[Sequence[int]] | None = None,
+    negatives: Sequence[Sequence[int | str]] | None = None,
 ) -> list[float]:
     """Train both encoders in place; return the loss of every step.
 
@@ -127,7 +127,7 @@ def train(
     gives. batch: of all processes together. warmup, scale, echo, bfloat16: see `rate`,
     `batch_loss`; bfloat16 as None is `machine.bfloat16_pays`.
     steps: stop after so many, in place of `epochs`. negatives: for each pair the rows of further
-    answers that are wrong for it; those of a batch are wrong for all its questions.
+    answers that are wrong for it, or texts that are; those of a batch are wrong for all its questions.
     An epoch is len(pairs) // batch whole batches in random order; after each one `each_epoch` is
     called with the losses so far. The keyboard's interrupt stops after the step that is running;
     the encoders are then as that step left them.
@@ -163,6 +163,8 @@ def train(
     questions, answers = (encoders.tokenise(pairs[name], length) for name in ("question", "answer"))
     if processes.rank() == 0 and (cut := encoders.said_of_cut(pairs, length)):
         print(cut)
+    further = sorted({text for row in negatives or () for text in row if isinstance(text, str)})
+    told = dict(zip(further, encoders.tokenise(further, length) if further else (), strict=True))
     if bfloat16 is None:
         bfloat16 = machine.bfloat16_pays(next(question_encoder.parameters()).device)
     torch.manual_seed(seed)
@@ -189,7 +191,11 @@ def train(
                     scale,
                     echo,
                     bfloat16,
-                    [answers[i] for row in chosen for i in (negatives[row] if negatives is not None else ())],
+                    [
+                        told[i] if isinstance(i, str) else answers[i]
+                        for row in chosen
+                        for i in (negatives[row] if negatives is not None else ())
+                    ],
                 )
                 value = processes.mean(loss.detach().clone())
                 if not math.isfinite(value):

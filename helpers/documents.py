@@ -1,0 +1,468 @@
+"""Read the documents of a folder, each kind by a library made for it, and cut them into passages.
+
+    from helpers import documents
+    found, failed = documents.read("my papers")     # a list of Document; {file: what is wrong with it}
+    table = documents.passages(found)               # source, title, section, page, start, end, text
+
+Whatever the kind, a document becomes one text in Markdown, so that one cutter serves all. Whoever has
+passages already brings a table instead: columns `source` and `text`, and `title`, `section`, `page` if known.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import tables
+
+if TYPE_CHECKING:
+    import pandas
+
+SIZE = 128  # pieces of a passage, its heading with it: MiniLM was trained on texts of that length
+HEAD = 40  # of these, the most that title and section may take
+COLUMNS = ["source", "title", "section", "page", "start", "end", "text"]
+
+_UNDERLINE = re.compile(r"^([=\-~^*#\"'+.:_])\1{2,}$")
+_UNIT = re.compile(
+    r"\n\s*\n+"  # a paragraph ends
+    r"|\n(?=\s*(?:[-*+•]|\d{1,3}[.)])\s|\s*\|)"  # an item of a list, a row of a table
+    r"|(?<=[.!?…])(?<!e\.g\.)(?<!i\.e\.)[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-z])"  # a sentence ends
+    r"|(?<=[。！？])"
+)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as one text. source: its path from the folder, with /; title: what it calls itself;
+    text: Markdown; pages: (place in the text where it begins, number of the page), empty without pages."""
+
+    source: str
+    title: str
+    text: str
+    pages: tuple[tuple[int, int], ...] = ()
+
+
+def listed(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder that have a reader, and those that have none; hidden ones are in neither.
+
+    Sorted by their path. Raises FileNotFoundError, NotADirectoryError and PermissionError in one sentence.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder.name} is a file; name the folder that it lies in")
+    try:
+        next(folder.iterdir(), None)
+    except PermissionError:
+        raise PermissionError(
+            f"the folder {folder} may not be read; ask for the right to, or copy it"
+        ) from None
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    read = [path for path in files if path.suffix.lower() in READERS]
+    return read, [path for path in files if path.suffix.lower() not in READERS]
+
+
+def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
+    """Every document of a folder, and what is wrong with the files that could not be read: {source: sentence}.
+
+    Shows its progress. Raises as `listed`; ValueError where there is no file of a known kind.
+    """
+    from tqdm.auto import tqdm
+
+    files, others = listed(folder)
+    if not files:
+        kinds = ", ".join(READERS)
+        also = f"; it has {len(others)} of other kinds" if others else ""
+        raise ValueError(f"there is no file to read in {Path(folder).name}/ (kinds: {kinds}){also}")
+    found, failed = [], {}
+    for path in tqdm(files, desc="reading", leave=False):
+        source = path.relative_to(Path(folder).expanduser()).as_posix()
+        try:
+            found.append(document(path, source))
+        except (ValueError, OSError) as e:
+            failed[source] = getattr(e, "strerror", None) or str(e)
+    return found, failed
+
+
+def document(path: str | Path, source: str | None = None) -> Document:
+    """One file as a document; source: the name that its passages carry (default: the file's).
+
+    Raises ValueError in one sentence for a file that its library cannot read or that holds no text,
+    and for a kind that has no reader; OSError as `open` does.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path.name}: no reader for this kind; known are {', '.join(READERS)}")
+    try:
+        title, text, *pages = reader(path)
+    except Exception as e:  # whatever a library says of a broken file
+        said = " ".join(str(e).split())[:120]
+        if isinstance(e, ValueError):
+            raise ValueError(said if said.startswith(path.name) else f"{path.name}: {said}") from e
+        if isinstance(e, OSError) and e.errno:
+            raise OSError(e.errno, f"{path.name}: {e.strerror}") from e
+        raise ValueError(f"{path.name} is broken ({type(e).__name__}{f': {said}' if said else ''})") from e
+    if not any(sign.isalnum() for sign in text):
+        raise ValueError(f"{path.name} holds no text")
+    return Document(source or path.name, title or path.stem, text, tuple(pages[0]) if pages else ())
+
+
+def from_table(path: str | Path) -> list[Document]:
+    """The rows of a table as documents: columns `source`, `text`, and `title`, `section`, `page` where there are.
+
+    Raises as `tables.read`.
+    """
+    rows = tables.read(
+        path, ["source", "text"], optional=["title", "section", "page"], numbers=["source", "page"]
+    )
+    found = []
+    for row in rows.to_dict("records"):
+        head = f"# {row['section']}\n\n" if row.get("section") else ""
+        page = row.get("page")
+        pages = ((0, int(page)),) if page and page.isdigit() else ()
+        found.append(Document(row["source"], row.get("title", row["source"]), head + row["text"], pages))
+    return found
+
+
+# ---------------------------------------------------------------- a reader for each kind
+
+
+def _decoded(path: Path) -> str:
+    """A text file in whatever encoding, its line ends \\n."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        from charset_normalizer import from_bytes
+
+        best = from_bytes(content[:200_000]).best()
+        if best is None:
+            raise ValueError(f"{path.name} is no text") from None
+        text = content.decode(best.encoding, errors="replace")
+    if "\0" in text:
+        raise ValueError(f"{path.name} is no text (it holds zero bytes)")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _markdown(path: Path):
+    text = re.sub(r"\A---\n.*?\n---\n", "", _decoded(path), flags=re.S)  # what stands before it for machines
+    first = re.search(r"^#\s+(.+)$", text, re.M)
+    return first.group(1).strip(" #") if first else "", text
+
+
+def _text(path: Path):
+    """Plain text: a line that is underlined, or written in capitals on its own, is a heading."""
+    lines = _decoded(path).split("\n")
+    found, title = [], ""
+    for i, line in enumerate(lines):
+        bare, following = line.strip(), lines[i + 1].strip() if i + 1 < len(lines) else ""
+        alone = not following and (i == 0 or not lines[i - 1].strip())
+        underlined = bool(_UNDERLINE.match(following)) and bare and not _UNDERLINE.match(bare)
+        if bare and len(bare) < 80 and (underlined or (alone and bare.isupper() and len(bare) > 3)):
+            title = title or bare
+            found.append(f"## {bare}")
+        elif _UNDERLINE.match(bare):
+            found.append("")
+        else:
+            found.append(line.lstrip() if line[:4].isspace() else line)  # no indented code here
+    return title.title() if title.isupper() else title, "\n".join(found)
+
+
+def _from_html(html: str):
+    from bs4 import BeautifulSoup
+    from markdownify import MarkdownConverter
+
+    page = BeautifulSoup(html, "html.parser")
+    named = page.title.get_text(" ", strip=True) if page.title else ""
+    for part in page(["script", "style", "nav", "footer", "aside", "form", "noscript", "template", "svg"]):
+        part.decompose()
+    body = page.find("main") or page.find("article") or page.body or page
+    first = body.find("h1")
+    title = first.get_text(" ", strip=True) if first else named
+    return title, MarkdownConverter(heading_style="ATX", strip=["img", "a"]).convert_soup(body)
+
+
+def _html(path: Path):
+    return _from_html(_decoded(path))
+
+
+def _word(path: Path):
+    import mammoth
+
+    with path.open("rb") as file:
+        no_pictures = mammoth.images.img_element(lambda image: {"src": ""})
+        html = mammoth.convert_to_html(
+            file, style_map="p[style-name='Title'] => h1:fresh", convert_image=no_pictures
+        ).value
+    return _from_html(html)
+
+
+def _pdf(path: Path):
+    import logging
+
+    from pypdf import PdfReader
+
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # its remarks on files that it reads all the same
+    reader = PdfReader(path)
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise ValueError(f"{path.name} is locked with a password; save a copy without one")
+    lines = _without_running_heads(_lines_of(reader))
+    text, pages = "", []
+    for number, of_page in enumerate(lines, 1):
+        pages.append((len(text), number))
+        joined = re.sub(r"(?<=[a-zà-ž])-\n(?=[a-zà-ž])", "", "\n".join(of_page))  # hyphen- ated
+        text += joined + "\n"
+    if not any(sign.isalnum() for sign in text):
+        raise ValueError(
+            f"{path.name}: no text on its {len(lines)} pages; a scan needs text recognition first"
+        )
+    return (reader.metadata.title if reader.metadata else "") or "", text, pages
+
+
+def _lines_of(reader) -> list[list[str]]:
+    """The lines of each page; one in larger type than most of the text is a heading."""
+    sizes, pages = {}, []
+
+    def note(text, _, matrix, font, size):
+        if text.strip():
+            sizes[text.strip()] = round(abs(size * (matrix[3] or 1)), 1)
+
+    for page in reader.pages:
+        text = page.extract_text(visitor_text=note) or ""
+        pages.append([line.strip().replace("#", "\\#") for line in text.strip().split("\n")])
+    lines = [line for of_page in pages for line in of_page]
+    letters = {}
+    for line in lines:
+        if size := sizes.get(line):
+            letters[size] = letters.get(size, 0) + len(line)
+    usual = max(letters, key=letters.get, default=0)
+    larger = {line for line in lines if 0 < len(line) < 80 and sizes.get(line, 0) > 1.1 * usual > 0}
+    return [[f"\n## {line}\n" if line in larger else line for line in of_page] for of_page in pages]
+
+
+def _without_running_heads(pages: list[list[str]]) -> list[list[str]]:
+    """The lines of each page without a first and a last line that stands on most pages, but for its number."""
+    if len(pages) < 3:
+        return pages
+
+    def bare(line: str) -> str:
+        return re.sub(r"\d+", "", line).strip()
+
+    for place in (0, -1):
+        ends = [bare(lines[place]) for lines in pages if lines]
+        for end in set(ends):
+            if ends.count(end) > len(pages) / 2:
+                pages = [
+                    lines[:place] + lines[place + 1 or len(lines) :]
+                    if lines and bare(lines[place]) == end
+                    else lines
+                    for lines in pages
+                ]
+    return pages
+
+
+def _notebook(path: Path):
+    import nbformat
+
+    book = nbformat.reads(_decoded(path), as_version=4)
+    parts = []
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+        elif cell.cell_type == "code" and cell.source.strip():
+            parts.append(f"```\n{cell.source}\n```")
+            for output in cell.outputs:
+                shown = output.get("text") or output.get("data", {}).get("text/plain", "")
+                if shown and len(shown) < 2_000:
+                    parts.append(f"```\n{shown.strip()}\n```")
+    text = "\n\n".join(parts)
+    first = re.search(r"^#\s+(.+)$", text, re.M)
+    return first.group(1) if first else "", text
+
+
+def _rows(path: Path):
+    """A table: each row is a section of its own, named by its first column."""
+    import io
+
+    import pandas
+
+    content = _decoded(path)
+    first = content.partition("\n")[0]
+    sign = max("\t;,", key=first.count)
+    table = pandas.read_csv(io.StringIO(content), sep=sign, dtype=str, keep_default_na=False)
+    name, *others = table.columns
+    parts = []
+    for row in table.to_dict("records"):
+        told = [f"{column}: {row[column]}" for column in others if str(row[column]).strip()]
+        parts.append(f"## {name} {row[name]}\n\n" + "; ".join(told))
+    return path.stem, "\n\n".join(parts)
+
+
+READERS: dict[str, Callable] = {
+    ".md": _markdown,
+    ".markdown": _markdown,
+    ".txt": _text,
+    ".rst": _text,
+    ".html": _html,
+    ".htm": _html,
+    ".pdf": _pdf,
+    ".docx": _word,
+    ".ipynb": _notebook,
+    ".csv": _rows,
+    ".tsv": _rows,
+}
+
+
+# ---------------------------------------------------------------- cutting
+
+
+def passages(found: Sequence[Document], size: int = SIZE) -> "pandas.DataFrame":
+    """The passages of documents, in order: columns source, title, section, page, start, end, text.
+
+    A passage never crosses a heading and holds whole sentences, as many as fit into `size` pieces of
+    MiniLM's tokenizer together with what stands before them: the title and the section. A sentence that
+    is too long alone is cut where it must be. text: title and section on a first line, then the sentences; section: the headings above it, joined by " › "; page: its
+    number, 0 without pages; start, end: its place in the document's text.
+    Raises ValueError for a size below 2 * HEAD.
+    """
+    import pandas
+
+    if size < 2 * HEAD:
+        raise ValueError(f"size={size} leaves no room beside title and section; give at least {2 * HEAD}")
+    rows = [row for one in found for row in _passages(one, size)]
+    table = pandas.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"page": "int32", "start": "int64", "end": "int64"})
+
+
+def _passages(one: Document, size: int) -> list[tuple]:
+    rows = []
+    for headings, begin, end in sections(one.text):
+        section = " › ".join(h for h in headings if h.casefold() != one.title.casefold())
+        head = " › ".join([one.title, section] if section else [one.title])
+        units = _units(one.text, begin, end)
+        if not units:
+            continue
+        head = _first(head, HEAD)
+        room = size - 2 - _lengths([head])[0]
+        for first, last in _packed(one.text, units, room):
+            body = plain(one.text[first:last])
+            if any(sign.isalnum() for sign in body):
+                page = max((number for place, number in one.pages if place <= first), default=0)
+                rows.append((one.source, one.title, section, page, first, last, f"{head}\n{body}"))
+    return rows
+
+
+def sections(text: str) -> list[tuple[list[str], int, int]]:
+    """The sections of a Markdown text: (the headings above it, where it begins, where it ends).
+
+    >>> sections("# Tea\\n\\nBoil.\\n\\n## Milk\\n\\nCold.")
+    [(['Tea'], 6, 14), (['Tea', 'Milk'], 22, 29)]
+    """
+    from markdown_it import MarkdownIt
+
+    starts = [0]
+    for line in text.split("\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    tokens = MarkdownIt("commonmark").parse(text)
+    found, above, begin = [], [], 0
+    for token, inline in pairwise(tokens):
+        if token.type == "heading_open" and token.level == 0:
+            found.append(([h for _, h in above], begin, starts[token.map[0]]))
+            level = int(token.tag[1])
+            above = [(of, h) for of, h in above if of < level] + [(level, plain(inline.content))]
+            begin = min(starts[token.map[1]], len(text))
+    found.append(([h for _, h in above], begin, len(text)))
+    return [(headings, begin, end) for headings, begin, end in found if text[begin:end].strip()]
+
+
+def plain(markdown: str) -> str:
+    """Markdown as a reader reads it: no marks of emphasis, links, tables or code; one line."""
+    text = re.sub(r"!?\[([^\]\[]*)\]\([^()\s]*(?:\s\"[^\"]*\")?\)", r"\1", markdown)
+    text = re.sub(r"^\s*\|?[\s:|-]+\|?\s*$", "", text, flags=re.M)  # the line below a table's head
+    text = re.sub(r"\s*\|\s*", " | ", text)
+    text = re.sub(r"^\s*(```.*|~~~.*)$", "", text, flags=re.M)
+    text = re.sub(r"(?<!\w)(\*{1,3}|_{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2", text)
+    text = re.sub(r"^\s*(?:[-*+•]\s+|>\s?|#{1,6}\s+)", "", text, flags=re.M)
+    text = re.sub(r"\\([\\`*_{}\[\]()#+.!|<>~-])", r"\1", text)
+    return " ".join(text.replace("`", "").split()).strip("| ")
+
+
+def _units(text: str, begin: int, end: int) -> list[tuple[int, int]]:
+    """Where the sentences of a stretch of text, its items and rows, begin and end."""
+    edges = [begin]
+    edges += [match.end() for match in _UNIT.finditer(text, begin, end)]
+    edges.append(end)
+    return [(a, b) for a, b in pairwise(edges) if text[a:b].strip()]
+
+
+def _packed(text: str, units: list[tuple[int, int]], room: int) -> list[tuple[int, int]]:
+    """Units joined to stretches of at most `room` pieces; a unit that has more is cut."""
+    pieces = []
+    for (first, last), length in zip(units, _lengths([text[a:b] for a, b in units]), strict=True):
+        pieces += [(first, last, length)] if length <= room else _cut_anywhere(text, first, last, room)
+    packed, filled = [], room + 1
+    for first, last, length in pieces:
+        if filled + length > room:
+            packed.append([first, last])
+            filled = 0
+        packed[-1][1] = last
+        filled += length
+    return [tuple(stretch) for stretch in packed]
+
+
+def _cut_anywhere(text: str, first: int, last: int, room: int) -> list[tuple[int, int, int]]:
+    offsets = _tokenizer()(
+        text[first:last], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
+    offsets = offsets["offset_mapping"]
+    starts = [first + offsets[i][0] for i in range(0, len(offsets), room)]
+    starts[0] = first
+    lengths = [min(room, len(offsets) - i) for i in range(0, len(offsets), room)]
+    return list(zip(starts, [*starts[1:], last], lengths, strict=True))
+
+
+def _first(text: str, most: int) -> str:
+    """The beginning of a text that has at most so many pieces."""
+    offsets = _tokenizer()(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(offsets) <= most else text[: offsets[most - 1][1]] + "…"
+
+
+def _lengths(units: list[str]) -> list[int]:
+    return [len(ids) for ids in _tokenizer()(units, add_special_tokens=False, verbose=False)["input_ids"]]
+
+
+def _tokenizer():
+    from helpers import encoders
+
+    return encoders.tokenizer()
+
+
+def near_copies(table: "pandas.DataFrame", share: float = 0.7) -> "pandas.DataFrame":
+    """Pairs of passages that say the same in nearly the same words: columns first, second, share.
+
+    first, second: rows of the table; share: how many of the five-word runs of either stand in both
+    (Jaccard's index). The first line of a text (title and section) does not count.
+    """
+    import numpy as np
+    import pandas
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    words = HashingVectorizer(ngram_range=(5, 5), binary=True, norm=None, token_pattern=r"\w+")
+    runs = words.transform([text.partition("\n")[2] for text in table["text"]])
+    both = (runs @ runs.T).tocoo()
+    of_each = np.asarray(runs.sum(axis=1)).ravel()
+    pairs = [
+        (first, second, n / (of_each[first] + of_each[second] - n))
+        for first, second, n in zip(both.row, both.col, both.data, strict=True)
+        if first < second
+    ]
+    found = pandas.DataFrame(pairs, columns=["first", "second", "share"])
+    return found[found["share"] >= share].sort_values("share", ascending=False).reset_index(drop=True)

@@ -1,0 +1,465 @@
+"""A search that is kept in a folder: read again only where something changed, whole after a kill, and one sentence
+for whatever is wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import collection, judging
+
+TEXTS = {
+    "tea.md": "# Tea\n\n## Black\n\nBoil the water. Black tea steeps for four minutes.\n\n## Green\n\nGreen tea wants water of eighty degrees.",
+    "sub/boats.txt": "Boats\n=====\n\nThe ferry leaves at nine. Dogs travel free of charge.",
+    "prices.csv": "thing,price,note\ncup,3,made of clay\nboat,900,leaks a little\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "my papers"
+    for name, text in TEXTS.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text, "utf-8")
+    return place
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The course's folder, indexed once; tests that write take a copy."""
+    store = tmp_path_factory.mktemp("kept") / "own"
+    own = collection.index(books.ROOT / "shared_data" / "allotments", store)
+    judging.add(own, books.ROOT / "shared_data" / "allotments_questions.tsv")
+    return store
+
+
+@pytest.fixture
+def own(kept, tmp_path):
+    return collection.load(shutil.copytree(kept, tmp_path / "own"))
+
+
+# filling ------------------------------------------------------------------------------------
+
+
+def test_a_second_run_reads_what_has_changed_alone(folder, tmp_path):
+    store = tmp_path / "own"
+    first = collection.index(folder, store)
+    assert first.changed == {"documents": 3, "read": 3, "gone": 0, "passages": 5, "embedded": 5, "kept": 0}
+    assert collection.index(folder, store).changed["read"] == 0
+    os.utime(folder / "tea.md", (1, 1))  # another time, the same content
+    assert collection.index(folder, store).changed["read"] == 0
+    (folder / "tea.md").write_text(TEXTS["tea.md"].replace("eighty", "seventy"), "utf-8")
+    (folder / "new.md").write_text("A new page about the harbour bell.", "utf-8")
+    (folder / "prices.csv").unlink()
+    again = collection.index(folder, store)
+    assert again.changed == {"documents": 3, "read": 2, "gone": 1, "passages": 4, "embedded": 2, "kept": 1}
+    texts = " ".join(collection.load(store).passages()["text"])
+    assert "seventy" in texts and "eighty" not in texts and "clay" not in texts and "harbour bell" in texts
+    assert again.ask("harbour bell", 1)["source"].tolist() == ["new.md"]
+
+
+def test_the_vectors_are_the_encoder_s(folder, tmp_path):
+    own = collection.index(folder, tmp_path / "own")
+    rows = own.table.search().to_pandas()
+    fresh = own.model.encode(list(rows["text"]), normalize_embeddings=True)
+    assert np.allclose(np.stack(list(rows["vector"])), fresh, atol=1e-5)
+
+
+def test_a_file_that_can_no_longer_be_read_keeps_its_passages(folder, tmp_path):
+    store = tmp_path / "own"
+    collection.index(folder, store)
+    (folder / "tea.md").write_bytes(b"\0\0\0")
+    again = collection.index(folder, store)
+    assert list(again.failed) == ["tea.md"] and "no text" in again.failed["tea.md"]
+    assert "steeps" in " ".join(again.passages()["text"])
+    (folder / "tea.md").write_text("# Tea\n\nOnly water now.", "utf-8")
+    assert "steeps" not in " ".join(collection.index(folder, store).passages()["text"])
+
+
+def test_another_size_cuts_everything_again(folder, tmp_path):
+    (folder / "long.md").write_text("One sentence of seven words stands here. " * 60, "utf-8")
+    first = collection.index(folder, tmp_path / "own")
+    second = collection.index(folder, tmp_path / "own", size=256)
+    assert second.changed["read"] == 4 and len(second) < first.changed["passages"]
+    assert collection.index(folder, tmp_path / "own").changed["read"] == 0  # and it stays so
+
+
+def test_names_with_quotation_marks(folder, tmp_path):
+    name = "the captain's 'log' %.md"
+    (folder / name).write_text("Fog all day.", "utf-8")
+    own = collection.index(folder, tmp_path / "own")
+    assert own.ask("fog", 1)["source"].tolist() == [name]
+    (folder / name).unlink()
+    assert collection.index(folder, tmp_path / "own").changed["gone"] == 1
+
+
+def test_a_table_of_passages_is_taken_as_it_is(tmp_path):
+    file = tmp_path / "mine.tsv"
+    file.write_text("source\ttext\npandas\tIt drops rows.\nnumpy\tIt sorts arrays.\n", "utf-8")
+    own = collection.index(file, tmp_path / "own")
+    assert own.ask("sort an array", 1)["source"].tolist() == ["numpy"]
+    file.write_text("source\ttext\npandas\tIt drops rows.\n", "utf-8")
+    assert len(collection.index(file, tmp_path / "own")) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda f, t: (f, f / "store"), ValueError, "lies in the folder that is read"),
+        (
+            lambda f, t: (f, (t / "other").mkdir() or ((t / "other" / "a").write_text("x") and t / "other")),
+            ValueError,
+            "other things",
+        ),
+        (lambda f, t: (t / "nowhere", t / "own"), FileNotFoundError, "there is no folder"),
+        (lambda f, t: (f, f / "tea.md" / "own"), (PermissionError, ValueError), "cannot be made|lies in"),
+    ],
+    ids=["inside", "other things", "no folder", "below a file"],
+)
+def test_a_place_that_is_none(folder, tmp_path, make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        collection.index(*make(folder, tmp_path))
+
+
+def test_a_store_that_is_none(tmp_path, own):
+    with pytest.raises(FileNotFoundError, match="there is no search kept"):
+        collection.load(tmp_path / "none")
+    (own.folder / "settings.json").write_text("{}", "utf-8")
+    with pytest.raises(ValueError, match="settings.json is not what `index` writes"):
+        collection.load(own.folder)
+
+
+def test_a_damaged_index_has_its_sentence(own):
+    shutil.rmtree(own.folder / "index-1")
+    with pytest.raises(FileNotFoundError, match="index-1 is missing; index the documents again"):
+        collection.load(own.folder)
+
+
+def test_a_run_that_was_killed_goes_on(folder, tmp_path):
+    """Killed between two writes: what is there is whole, and the next run ends at the same passages."""
+    for n in range(30):
+        (folder / f"page {n}.md").write_text(f"# Page {n}\n\n" + f"Sentence about thing {n}. " * 20, "utf-8")
+    store = tmp_path / "own"
+    code = (
+        "import sys, time; from helpers import collection; collection.AT_ONCE = 8\n"
+        "merge = collection._merge\n"
+        "def slow(*a): merge(*a); print('wrote', flush=True); time.sleep(0.5)\n"
+        "collection._merge = slow; collection.index(sys.argv[1], sys.argv[2])"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), str(store)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=books.ROOT,
+    )
+    assert running.stdout.readline() == b"wrote\n" and running.stdout.readline() == b"wrote\n"
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    half = len(collection.load(store))
+    assert 0 < half < 60
+    own = collection.index(folder, store)
+    assert own.changed["kept"] >= 16 and own.passages()["id"].is_unique
+    fresh = collection.index(folder, tmp_path / "fresh")
+    assert sorted(own.passages()["id"]) == sorted(fresh.passages()["id"])
+
+
+def test_two_writers_at_one_moment_lose_nothing(folder, tmp_path):
+    command = [
+        sys.executable,
+        "scripts/search_folder.py",
+        "index",
+        str(folder),
+        "--store",
+        str(tmp_path / "own"),
+    ]
+    both = [
+        subprocess.Popen(command, cwd=books.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in "ab"
+    ]
+    for one in both:
+        assert one.wait(timeout=180) == 0, one.stderr.read().decode()
+    rows = collection.load(tmp_path / "own").passages()
+    assert len(rows) == 5 and rows["id"].is_unique
+
+
+def test_many_files(tmp_path):
+    """Two thousand small files: read, embedded, and read again in a moment."""
+    (tmp_path / "many").mkdir()
+    for n in range(2000):
+        (tmp_path / "many" / f"{n}.txt").write_text("same words" if n % 20 else f"thing number {n}", "utf-8")
+    own = collection.index(tmp_path / "many", tmp_path / "own")
+    assert own.changed["documents"] == 2000
+    start = time.monotonic()
+    assert collection.index(tmp_path / "many", tmp_path / "own").changed["read"] == 0
+    assert time.monotonic() - start < 60
+
+
+# asking -------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_is_checked(own):
+    for wrong, error in (
+        ("", ValueError),
+        ("  ", ValueError),
+        (None, TypeError),
+        (3, TypeError),
+        (["a"], TypeError),
+    ):
+        with pytest.raises(error, match="question"):
+            own.ask(wrong)
+    with pytest.raises(ValueError, match="k=0 shows nothing"):
+        own.ask("tea", 0)
+    with pytest.raises(ValueError, match="there is no stage 'magic'"):
+        own.ask("tea", stage="magic")
+
+
+@pytest.mark.parametrize(
+    "question", ["'; DROP TABLE --", '"water butt"', "£66?", "日本", "a" * 5000, "AND OR NOT", "(:"]
+)
+def test_every_sign_goes_through(own, question):
+    assert len(own.ask(question, 3)) == 3
+
+
+def test_the_result_says_where_it_stands(own):
+    rows = own.ask("What should I do with bee stings?", 5)
+    assert list(rows)[:6] == ["rank", "source", "section", "page", "score", "text"]
+    assert rows["rank"].tolist() == [1, 2, 3, 4, 5] and rows["score"].is_monotonic_decreasing
+    assert (rows.loc[rows["source"].str.endswith(".pdf"), "page"] > 0).all()
+
+
+def test_the_fusion_is_the_lesson_s(own):
+    weighted = books.definitions(books.path("13"), "best_first", "weighted")["weighted"]
+    found = own.stages("When is the café open?", ["vectors", "BM25", "fused"])
+    theirs = weighted(found["vectors"], found["BM25"], 0.6)
+    assert found["fused"].index.tolist() == theirs.index.tolist()
+    assert np.allclose(found["fused"]["score"], theirs["score"])
+
+
+def test_an_answer_stands_in_its_source(own):
+    told = own.answer("What does a jar of honey cost?")
+    assert (
+        told["answer"] in " ".join(own.passages()["text"].str.replace("\n", " ")) and "£6" in told["answer"]
+    )
+    collection.choose(own, threshold=0.99)
+    assert collection.load(own.folder).answer("What does a jar of honey cost?")["answer"] == ""
+
+
+def test_words_in_common_are_found_by_their_stems():
+    assert collection.matched("How do I light bonfires?", "Lighting a bonfire is allowed") == [
+        "Lighting",
+        "bonfire",
+    ]
+    assert collection.matched("the of and", "the of and") == []
+
+
+# judging ------------------------------------------------------------------------------------
+
+
+def test_a_grade_is_on_the_disk_at_once_and_the_last_one_counts(own):
+    row = own.ask("Is there a wheelchair bed?", 1).iloc[0]
+    judging.grade(own, "Is there a wheelchair bed?", row["source"], row["text"], 1)
+    judging.grade(own, "Is there a wheelchair bed?", row["source"], row["text"], 2)
+    known = judging.relevance(own.passages(), judging.grades(own.folder / "grades.tsv"))
+    assert known["Is there a wheelchair bed?"][row["id"]] == 2
+    for wrong in (3, -1, "x", None, True):
+        with pytest.raises(ValueError, match="is no grade"):
+            judging.grade(own, "q", "s", "t", wrong)
+
+
+def test_a_line_that_was_not_finished_does_not_spoil_the_next(own):
+    place = own.folder / "grades.tsv"
+    place.write_bytes(place.read_bytes().rstrip(b"\n"))
+    before = len(judging.grades(place))
+    judging.grade(own, "a question", "rules.md", "some words", 2)
+    assert len(judging.grades(place)) == before + 1
+
+
+def test_every_judgement_of_the_course_has_its_passage(own):
+    known = judging.relevance(own.passages(), judging.grades(own.folder / "grades.tsv"))
+    assert len(known) == 50 and all(max(of.values()) == 2 for of in known.values())
+
+
+def test_grades_survive_another_cut(own, tmp_path):
+    rows = own.ask("How deep may a pond be?", 3)
+    for row in rows.itertuples():
+        judging.grade(own, "How deep may a pond be?", row.source, row.text, 2 if row.rank == 1 else 0)
+    other = collection.index(books.ROOT / "shared_data" / "allotments", tmp_path / "other", size=80)
+    known = judging.relevance(other.passages(), judging.grades(own.folder / "grades.tsv"))[
+        "How deep may a pond be?"
+    ]
+    assert sorted(set(known.values())) == [0, 2]
+
+
+def test_the_pool_is_blind_and_leaves_out_what_is_judged(own):
+    asked = ["How deep may a pond be?", "when can I light a bonfire"]
+    todo = judging.pool(own, asked, 3)
+    assert set(todo["question"]) == set(asked) and not todo.duplicated(["question", "id"]).any()
+    known = judging.relevance(own.passages(), judging.grades(own.folder / "grades.tsv"))
+    of_bonfire = todo[todo["question"] == asked[1]]
+    assert not set(of_bonfire["id"]) & set(known[asked[1]])
+    first = todo[todo["question"] == asked[0]]["id"].tolist()
+    assert first != list(own.stages(asked[0], ["vectors"])["vectors"].index[: len(first)])
+    said, keys = [], iter(["2", "x", "0", "s", "q"])
+    assert judging.in_terminal(own, todo, lambda _: next(keys), said.append) == 2
+    assert "one of 2, 1, 0, s, q" in said
+    assert len(judging.pool(own, asked, 3)) <= len(todo) - 2
+
+
+def test_the_buttons_grade(own):
+    todo = judging.pool(own, ["How deep may a pond be?"], 2)
+    box = judging.widget(own, todo)
+    answers, *_, skip = box.children[2].children
+    before = len(judging.grades(own.folder / "grades.tsv"))
+    answers.click(), skip.click()
+    assert len(judging.grades(own.folder / "grades.tsv")) == before + 1
+    for _ in range(10):
+        skip.click()
+    assert "All are judged" in box.children[1].value
+
+
+def test_measures_are_the_library_s():
+    import pytrec_eval
+
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        names = [f"d{i}" for i in rng.permutation(20)]
+        known = {f"d{i}": int(g) for i, g in enumerate(rng.integers(0, 3, 15))}
+        run = {"q": {name: 1 / (place + 1) for place, name in enumerate(names)}}
+        found = pytrec_eval.RelevanceEvaluator({"q": known}, {"ndcg_cut.10"}).evaluate(run)["q"]
+        assert judging.ndcg(names, known) == pytest.approx(found["ndcg_cut_10"])
+    assert judging.reciprocal_rank(["a", "b"], {"b": 2, "a": 1}) == 0.5
+    assert judging.reciprocal_rank(["a"], {}) == 0.0
+
+
+def test_how_many_questions_would_settle_it():
+    """With as many as it says, the interval's nearer end is about 0."""
+    gap = pd.Series(np.random.default_rng(1).normal(0.02, 0.2, 40))
+    n = judging.needed(gap, gap * 0)
+    assert gap.mean() - 1.96 * gap.std() / np.sqrt(n) == pytest.approx(0, abs=1e-3)
+    assert judging.needed(gap * 0, gap * 0) is None
+
+
+def test_tune_chooses_on_one_half_and_reports_on_the_other(own, monkeypatch):
+    """Of a stage that is right on the choosing half alone, nothing is left in the report."""
+    judged = judging.grades(own.folder / "grades.tsv")
+    asked = sorted(set(judged["question"]), key=judging._hash)
+    first = set(asked[::2])
+    right = judging.relevance(own.passages(), judged)
+    real = collection.bm25
+
+    def oracle(one, question, k=100):
+        rows = real(one, question, k)
+        if question not in first:
+            return rows[::-1].assign(score=rows["score"].to_numpy())
+        best = [name for name, grade in right[question].items() if grade == 2]
+        passages = one.passages().set_index("id").loc[best]
+        return passages.assign(score=100.0)[["source", "title", "section", "page", "text", "score"]]
+
+    monkeypatch.setattr(collection, "bm25", oracle)
+    own.__dict__["cross"] = Cross()
+    found = judging.tune(own)
+    row = found.table.set_index("stage").loc["BM25"]
+    assert row["chosen on"] > 0.8 and row["nDCG@10"] < 0.3
+    assert list(found.scores.index) == asked[1::2]
+    assert collection.load(own.folder).chosen["stage"] == found.chosen["stage"]
+
+
+class Cross:
+    """A cross-encoder that has no opinion."""
+
+    def predict(self, pairs, **_):
+        return np.zeros(len(pairs))
+
+
+def test_too_few_judgements_have_their_sentence(own):
+    (own.folder / "grades.tsv").unlink()
+    with pytest.raises(ValueError, match="0 judged questions .* judge at least 8"):
+        judging.tune(own)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("question\tsource\tgrade\ttext\nq\ts\t5\tt\n", "line 2: the grade '5' is none of 0, 1 and 2"),
+        ("question\tsource\ttext\nq\ts\tt\n", "no column 'grade'"),
+        ("question\tgrade\ttext\nq\t1\tt\n", "no column 'source'"),
+    ],
+)
+def test_a_wrong_table_of_grades_takes_nothing(own, tmp_path, text, sentence):
+    before = (own.folder / "grades.tsv").read_bytes()
+    (tmp_path / "g.tsv").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=sentence):
+        judging.add(own, tmp_path / "g.tsv")
+    assert (own.folder / "grades.tsv").read_bytes() == before
+
+
+# the commands -------------------------------------------------------------------------------
+
+
+def command(*given, stdin=""):
+    done = subprocess.run(
+        [sys.executable, "scripts/search_folder.py", *map(str, given)],
+        cwd=books.ROOT,
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_the_commands_from_index_to_result(folder, tmp_path):
+    store = tmp_path / "own"
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    done = command("index", folder, "--store", store)
+    assert (
+        done.returncode == 0
+        and "left out: broken.pdf" in done.stderr
+        and "3 documents, 5 passages" in done.stdout
+    )
+    done = command("ask", "how long does black tea steep", "--store", store, "--k", 2)
+    assert done.returncode == 0 and "tea.md · Black" in done.stdout
+    rows = json.loads(command("ask", "ferry", "--store", store, "--json", "--k", 1).stdout)
+    assert rows[0]["source"] == "sub/boats.txt" and rows[0]["rank"] == 1
+    (tmp_path / "q.txt").write_text("When does the ferry leave?\n\nWhat does a cup cost?\n", "utf-8")
+    done = command(
+        "ask", "--questions", tmp_path / "q.txt", "--store", store, "--k", 3, "--out", tmp_path / "r.tsv"
+    )
+    table = pd.read_csv(tmp_path / "r.tsv", sep="\t")
+    assert (
+        list(table) == ["question", "rank", "source", "section", "page", "score", "text"] and len(table) == 6
+    )
+    done = command("judge", "--questions", tmp_path / "q.txt", "--store", store, stdin="2\nq\n")
+    assert "1 of" in done.stdout and len(judging.grades(store / "grades.tsv")) == 1
+    done = command(
+        "judge", "--questions", tmp_path / "q.txt", "--store", store, "--out", tmp_path / "todo.tsv"
+    )
+    todo = pd.read_csv(tmp_path / "todo.tsv", sep="\t", dtype=str)
+    todo.assign(grade=["2"] + [""] * (len(todo) - 1)).to_csv(tmp_path / "todo.tsv", sep="\t", index=False)
+    assert "1 new judgements" in command("judge", "--graded", tmp_path / "todo.tsv", "--store", store).stdout
+    done = command("tune", "--store", store)
+    assert done.returncode == 1 and "judge at least 8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["ask", "x"], "there is no search kept"),
+        (["ask"], "give one question, or a file"),
+        (["tune"], "there is no search kept"),
+        (["index", "/nowhere"], "there is no folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_that_cannot_be_has_one_sentence(tmp_path, given, sentence):
+    done = command(*given, "--store", tmp_path / "none")
+    assert done.returncode == 1 and sentence in done.stderr and len(done.stderr.strip().split("\n")) == 1
