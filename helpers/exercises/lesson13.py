@@ -22,11 +22,6 @@ PACKS = {
         3,
         ["One.", "Two three four five six.", "Seven."],
     ),
-    "a long sentence first, then two that fit together": (
-        ["One two three four.", "Five.", "Six."],
-        3,
-        ["One two three four.", "Five. Six."],
-    ),
     "every sentence as long as the size": (["One two.", "Three four."], 2, ["One two.", "Three four."]),
     "one sentence": (["One two three."], 10, ["One two three."]),
     "no sentence": ([], 10, []),
@@ -34,6 +29,11 @@ PACKS = {
         ["One two.", "Three four.", "Five six.", "Seven eight."],
         4,
         ["One two. Three four.", "Five six. Seven eight."],
+    ),
+    "a long sentence first, then two that fit together": (
+        ["One two three four.", "Five.", "Six."],
+        3,
+        ["One two three four.", "Five. Six."],
     ),
 }
 
