@@ -2,7 +2,7 @@
 
     from helpers import documentation
     documentation.corpus()     # a DataFrame: library, object, kind, text
-    documentation.passages()   # lesson 13's: library, kind, object, chunk, text
+    documentation.passages()   # lesson 13's: library, kind, object, chunk, text; whole=True: code and types too
     documentation.pairs("dev")  # lesson 6's: library, object, question (a first sentence), answer (what follows)
 
 The libraries are read as text, never imported: their files are parsed, the documentation strings
@@ -16,14 +16,14 @@ import ast
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import made
 from helpers import prose as cleaning
-from helpers.prose import prose
+from helpers.prose import plain, prose
 
 if TYPE_CHECKING:
     import pandas
@@ -100,14 +100,35 @@ def corpus() -> "pandas.DataFrame":
     return pandas.read_parquet(place / "corpus.parquet")
 
 
-def passages(size: int = 100, overlap: int = 20, titled: bool = True) -> "pandas.DataFrame":
-    """Every passage of the libraries in `SEARCHED`: columns library, kind, object, chunk (from 0), text.
+def whole_texts() -> "pandas.DataFrame":
+    """The documentation strings of the libraries in `SEARCHED` as they stand, with code, types and tables.
 
-    A text begins with its object's name in words, if `titled`. Raises as `cut` and `corpus`.
+    The objects are those of `corpus`, in its order and with its columns; a paragraph that stands in
+    several places is kept at the first. Made and kept as `corpus` is, and raises as it does.
     """
     import pandas
 
-    table = corpus()
+    def make(part: Path) -> None:
+        rows = _extract(SEARCHED, plain, objects=set(corpus()["object"]))
+        _table(rows).to_parquet(part / "whole.parquet", compression="zstd", index=False)
+
+    place = made.folder(
+        "docs", f"whole-{_key()}", make, "the whole documentation strings (about 3 MB in the course's cache)"
+    )
+    return pandas.read_parquet(place / "whole.parquet")
+
+
+def passages(
+    size: int = 100, overlap: int = 20, titled: bool = True, whole: bool = False
+) -> "pandas.DataFrame":
+    """Every passage of the libraries in `SEARCHED`: columns library, kind, object, chunk (from 0), text.
+
+    A text begins with its object's name in words, if `titled`; `whole`: the text with code, types and
+    tables, not the prose alone. Raises as `cut` and `corpus`.
+    """
+    import pandas
+
+    table = whole_texts() if whole else corpus()
     rows = []
     for row in table[table["library"].isin(SEARCHED)].itertuples():
         head = f"{title(row.object)}: " if titled else ""
@@ -181,28 +202,37 @@ def _table(rows: list[tuple[str, str, str, str]]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows, columns=COLUMNS).astype("str")
 
 
-def _extract() -> list[tuple[str, str, str, str]]:
-    """Every row of the corpus, sorted, each paragraph once."""
+def _extract(
+    libraries: Iterable[str] | None = None,
+    clean: Callable[[str], str] = prose,
+    objects: set[str] | None = None,
+) -> list[tuple[str, str, str, str]]:
+    """Every row of the corpus, sorted, each paragraph once; a text too short to say anything is left out.
+
+    libraries: by default all; clean: from a string to its paragraphs, one a line; objects: these alone,
+    the short ones too.
+    """
     from tqdm.auto import tqdm
 
     files = []
-    for library, distribution in LIBRARIES.items():
-        folder = Path(str(metadata.distribution(distribution).locate_file(library)))
+    for library in libraries or LIBRARIES:
+        folder = Path(str(metadata.distribution(LIBRARIES[library]).locate_file(library)))
         names = [(p.relative_to(folder.parent).as_posix(), p) for p in folder.rglob("*.py")]
         files += [(library, name, p) for name, p in sorted(names) if not SKIP.search(name)]
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for library, name, p in tqdm(files, desc="reading documentation"):
         for object_, kind, raw in strings(p.read_bytes(), name):
-            found.setdefault((library, object_), (kind, raw))
+            if objects is None or object_ in objects:
+                found.setdefault((library, object_), (kind, raw))
     rows, seen = [], set()
     for (library, object_), (kind, raw) in tqdm(sorted(found.items()), desc="cleaning it"):
         kept = []
-        for paragraph in prose(raw).split("\n"):
+        for paragraph in clean(raw).split("\n"):
             if paragraph.lower() not in seen:
                 seen.add(paragraph.lower())
                 kept.append(paragraph)
         text = "\n".join(kept)
-        if len(text.split()) >= SHORTEST:
+        if objects or len(text.split()) >= SHORTEST:
             rows.append((library, object_, kind, text))
     return rows
 

@@ -2,6 +2,7 @@
 
     from helpers.prose import prose
     prose(numpy.linalg.solve.__doc__)     # its sentences, a paragraph a line
+    plain(numpy.linalg.solve.__doc__)     # all of it, a paragraph a line; markup taken off
 
 Understands what the libraries of this course write: reStructuredText, numpydoc, Google's style
 and Markdown.
@@ -98,6 +99,26 @@ def prose(raw: str) -> str:
             paragraphs.append([])
     texts = (_sentences(_inline(" ".join(lines))) for lines in paragraphs)
     return "\n".join(text for text in texts if text)
+
+
+def plain(raw: str) -> str:
+    """The whole of a documentation string, a paragraph a line: code, types and tables stay.
+
+    Taken off are the underlines of headings and the marks around names.
+
+    >>> plain('''Add two numbers.
+    ...
+    ...     Parameters
+    ...     ----------
+    ...     a : int
+    ...         The first of `a` and ``b``.''')
+    'Add two numbers.\\nParameters a : int The first of a and b.'
+    """
+    lines = inspect.cleandoc(raw.expandtabs(8)).split("\n")
+    text = "\n".join(line.rstrip() for line in lines if not UNDERLINE.match(line))
+    text = re.sub(r":[\w:+-]+:`~?([^`]*)`", r"\1", text).replace("`", "")
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
 def _lines(lines: list[str]) -> Iterator[str]:

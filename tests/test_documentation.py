@@ -97,6 +97,25 @@ def test_well_known_objects_are_there(corpus):
     assert "absolute value" in text["torch.abs"].lower()
 
 
+def test_the_whole_text_holds_the_prose_and_the_code_of_the_same_objects(corpus):
+    whole = documentation.whole_texts()
+    prose = corpus[corpus["library"].isin(documentation.SEARCHED)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole[["library", "object", "kind"]], prose[["library", "object", "kind"]])
+    words, words_of_prose = (table["text"].str.split().str.len().sum() for table in (whole, prose))
+    assert 1.9 < words / words_of_prose < 2.1
+    paragraphs = whole["text"].str.split("\n").explode().str.lower()
+    assert not paragraphs[paragraphs != ""].duplicated().any()
+    text = whole.set_index("object")["text"]["pandas.core.frame.DataFrame.drop_duplicates"]
+    assert "subset : column label" in text and ">>> df.drop_duplicates()" in text and "`" not in text
+
+
+def test_passages_of_the_whole_text_are_cut_as_the_others():
+    whole, text = documentation.passages(whole=True), documentation.whole_texts().set_index("object")["text"]
+    for name, rows in list(whole.groupby("object"))[::500]:
+        head = f"{documentation.title(name)}: "
+        assert rows["text"].tolist() == [head + piece for piece in documentation.cut(text[name])]
+
+
 def child(code, place, **variables):
     environment = os.environ | {"COURSE_CACHE": str(place)} | variables
     return subprocess.Popen(

@@ -1,6 +1,6 @@
 """A documentation string becomes the sentences that it holds."""
 
-from helpers.prose import prose
+from helpers.prose import plain, prose
 
 RAW = """Scale every row to length one.
 
@@ -99,3 +99,22 @@ def test_both_manners_of_documenting_are_read():
         "The loaded model in its folder.",
         "See Trainer for what comes next.",
     ]
+
+
+def test_plain_keeps_code_and_types_and_takes_the_markup_off():
+    raw = """Give ``x`` to :func:`~numpy.mean`.
+
+    Parameters
+    ----------
+    x : array_like
+        Its numbers.
+
+    >>> mean(`x`)
+    1 | 2
+    """
+    assert plain(raw).split("\n") == [
+        "Give x to numpy.mean.",
+        "Parameters x : array_like Its numbers.",
+        ">>> mean(x) 1 | 2",
+    ]
+    assert plain(" \n ") == ""

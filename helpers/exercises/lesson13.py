@@ -30,6 +30,11 @@ PACKS = {
         4,
         ["One two. Three four.", "Five six. Seven eight."],
     ),
+    "a long sentence first, then two that fit together": (
+        ["One two three four.", "Five.", "Six."],
+        3,
+        ["One two three four.", "Five. Six."],
+    ),
 }
 
 
@@ -49,15 +54,28 @@ LISTS = {
     "ids that one list does not have": ({"a": 0.9, "b": 0.5, "c": 0.4}, {"c": 12.0, "d": 7.0, "e": 2.0}, 0.5),
     "an extreme score": ({"a": 0.6, "b": 0.5, "c": 0.4}, {"a": 5.0, "b": 90.0, "d": 6.0, "e": 4.0}, 0.3),
     "all of the first": ({"a": 0.6, "b": 0.5}, {"b": 1.0, "c": 2.0, "d": 4.0}, 1.0),
+    "equal scores in the first": ({"a": 2.0, "b": 2.0, "c": 2.0}, {"a": 5.0, "b": 90.0, "d": 6.0}, 0.6),
+    "one entry in the second": ({"a": 0.6, "b": 0.5, "c": 0.1}, {"d": 4.0}, 0.6),
 }
 
 
 def standard(standard: Callable) -> None:
-    """standard(first, second, weight) -> {id: score}; the judge is scipy's zscore."""
+    """standard(first, second, weight) -> {id: score}; the judge is scipy's zscore.
+
+    Where all scores of a list are equal, zscore has no number, and 0 is right.
+    """
+    import warnings
+
+    import numpy as np
     from scipy.stats import zscore
 
+    def scale(scores):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of equal scores
+            return dict(zip(scores, np.nan_to_num(zscore(list(scores.values()))), strict=True))
+
     def library(first, second, weight):
-        scaled = [dict(zip(x, zscore(list(x.values())), strict=True)) for x in (first, second)]
+        scaled = [scale(x) for x in (first, second)]
         low = [min(x.values()) for x in scaled]
         both = [*first, *(name for name in second if name not in first)]
         return {n: weight * scaled[0].get(n, low[0]) + (1 - weight) * scaled[1].get(n, low[1]) for n in both}
@@ -87,6 +105,7 @@ def cheapest(cheapest: Callable) -> None:
         "two clouds that overlap": (*clouds, 1),
         "the same, a wrong answer costs ten times as much": (*clouds, 10),
         "the same, a wrong answer costs a tenth": (*clouds, 0.1),
+        "wrong answers above all right ones": (np.array([0.3, 0.4]), np.array([0.5, 0.6, 0.7]), 10),
     }
 
     def library(inside, outside, cost):

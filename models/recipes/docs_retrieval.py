@@ -1,17 +1,23 @@
 """Lesson 13's stages on all its questions: models/recipes/docs_retrieval.tsv.
 
-    python models/recipes/docs_vectors.py --untitled --out UNTITLED.npz
-    OMP_NUM_THREADS=1 python models/recipes/docs_retrieval.py --bfloat16 --chunks untitled UNTITLED.npz  # as it was made
+    for cut in 50-10 200-40 100-0; do
+        python models/recipes/docs_vectors.py --size ${cut%-*} --overlap ${cut#*-} --bfloat16 --out $cut.npz; done
+    python models/recipes/docs_vectors.py --untitled --out untitled.npz
+    python models/recipes/docs_vectors.py --whole --bfloat16 --out whole.npz
+    OMP_NUM_THREADS=1 python models/recipes/docs_retrieval.py --bfloat16 \\
+        --cuts untitled.npz 50-10.npz 200-40.npz 100-0.npz whole.npz            # as it was made
     python models/recipes/docs_retrieval.py --minutes 2         # stops after two, goes on next time
-    python models/recipes/docs_retrieval.py --questions FILE --out FILE      # other judgements
-    python models/recipes/docs_retrieval.py --chunks 50-10 FILE.npz          # and another chunking
+    python models/recipes/docs_retrieval.py --questions FILE --out FILE         # other judgements
+    python models/recipes/docs_retrieval.py --only-cuts --cuts 300-60.npz       # and another cut
 
 One line for each question and stage: nDCG@10 and recall@100 of objects (an object counts by its best
-passage), and the milliseconds of processor time of that stage alone (on one core: OMP_NUM_THREADS=1). The cross-encoder reads the first 20, then 50,
-then 100 passages of the list fused by rank; "reranked" is its order, "blended" the order by its score
-and the fused score together. Its scores are kept in --work, so that a stopped run goes on. A further chunking
-(words-overlap; "untitled" for the lesson's own without names) takes its vectors from a file that
-docs_vectors.py made.
+passage), and the milliseconds of processor time of that stage alone (on one core: OMP_NUM_THREADS=1). The
+cross-encoder reads the first 20, then 50, then 100 passages of the list fused by rank; "reranked 50" is its
+order, "blended 50, 0.3" the order by its score (weight 0.3) and the fused score together; with 20 read, more
+weights are tried. Its scores are kept in --work, so that a stopped run goes on. A further cut takes its vectors
+from a file that docs_vectors.py made and its name from that file's: words-overlap; "untitled" for the lesson's
+own cut without names; "whole" for the lesson's own cut of the text with code and types. A run replaces the lines
+of the stages that it measures; all others stay.
 """
 
 import argparse
@@ -35,7 +41,8 @@ CANDIDATES = 100
 DEPTHS = [20, 50, 100]  # so many of the fused list the cross-encoder reads
 LONGEST = 128  # tokens of question and passage together that it reads
 WEIGHT = 0.6  # of the vectors, where scores are fused
-READ = 0.3  # of the cross-encoder, where its score is one of three (0.1 and 0.2 differ by 0.005)
+READ = [0.1, 0.2, 0.3, 0.5, 0.7]  # weights of the cross-encoder, where its score is one of three
+CHOSEN = 0.3  # the best of them on every other question, with the first 20 read
 OUT = pathlib.Path(__file__).with_suffix(".tsv")
 
 
@@ -83,9 +90,9 @@ def weighted(first: pd.DataFrame, second: pd.DataFrame, weight: float) -> pd.Dat
     return best_first([first, second], scores)
 
 
-def blend(read: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:
+def blend(read: pd.DataFrame, fused: pd.DataFrame, weight: float) -> pd.DataFrame:
     """The passages that the cross-encoder has read, by its score and the fused score together."""
-    return weighted(read, fused[fused.index.isin(read.index)], READ)
+    return weighted(read, fused[fused.index.isin(read.index)], weight)
 
 
 def measure(found: dict[str, pd.DataFrame], grades: dict[str, dict[str, int]]) -> pd.DataFrame:
@@ -103,6 +110,17 @@ def timed(function, *given):
     return function(*given), 1000 * (time.process_time() - start)
 
 
+def cut_as(name: str) -> pd.DataFrame:
+    """The passages of a cut: "untitled", "whole", or words-overlap, "50-10"."""
+    if name == "untitled":
+        return documentation.passages(titled=False)
+    return (
+        documentation.passages(whole=True)
+        if name == "whole"
+        else documentation.passages(*map(int, name.split("-")))
+    )
+
+
 class Reader:
     """The cross-encoder, its scores kept in a file: question and passage -> score and milliseconds."""
 
@@ -118,7 +136,7 @@ class Reader:
         new = [i for i, k in enumerate(keys) if k not in self.known]
         if new:
             if self.model is None:
-                path = models.path("cross-encoder/ms-marco-MiniLM-L-6-v2", quiet=True)
+                path = models.path("cross-encoder/ms-marco-MiniLM-L-12-v2", quiet=True)
                 self.model = CrossEncoder(
                     str(path), device="cpu", max_length=LONGEST, activation_fn=torch.nn.Sigmoid()
                 )
@@ -152,7 +170,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--questions", type=pathlib.Path, help="a table of judgements")
     parser.add_argument("--vectors", type=pathlib.Path, help="another docs_vectors.npz")
-    parser.add_argument("--chunks", nargs=2, action="append", default=[], metavar=("CUT", "FILE"))
+    parser.add_argument("--cuts", nargs="+", type=pathlib.Path, default=[], metavar="FILE")
+    parser.add_argument("--only-cuts", action="store_true", help="leave the lesson's own cut out")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     parser.add_argument("--work", type=pathlib.Path, help="where the cross-encoder's scores are kept")
     parser.add_argument("--bfloat16", action="store_true", help="read with fewer digits, faster")
@@ -169,16 +188,10 @@ def main() -> int:
     }
     asked = {q: text for q, text in asked.items() if max(grades[q].values()) > 0}
 
-    table = []
-    cuts = [("", given.vectors, documentation.passages())]
-    for name, file in given.chunks:
-        made = (
-            documentation.passages(titled=False)
-            if name == "untitled"
-            else documentation.passages(*map(int, name.split("-")))
-        )
-        cuts.append((f", {name}", file, made))
-    for name, file, passages in cuts:
+    table, read = [], {}
+    cuts = [] if given.only_cuts else [("", given.vectors)]
+    for name, file in [*cuts, *((f", {file.stem}", file) for file in given.cuts)]:
+        passages = cut_as(file.stem) if name else documentation.passages()
         vectors, found = kept_vectors.lookup(passages["text"], file)
         if not found.all():
             raise SystemExit(f"{(~found).sum():,} passages have no vector; run docs_vectors.py first")
@@ -201,7 +214,7 @@ def main() -> int:
             table += lines(label + name, measure(stage[label], grades), ms[label])
         if name:
             continue
-        first, read = stage["fused by rank"], {}
+        first = stage["fused by rank"]
         for depth in DEPTHS:
             for q, text in tqdm(asked.items(), desc=f"first {depth}", disable=not sys.stderr.isatty()):
                 if time.monotonic() > end:
@@ -218,17 +231,21 @@ def main() -> int:
             found = {q: read[q, depth][0] for q in asked}
             ms = {q: read[q, depth][1] for q in asked}
             table += lines(f"reranked {depth}", measure(found, grades), ms)
-            blended = {q: blend(found[q], stage["fused by score"][q]) for q in asked}
-            table += lines(f"blended {depth}", measure(blended, grades), ms)
-    pd.DataFrame(table).to_csv(given.out, sep="\t", index=False)
+            for weight in READ if depth == DEPTHS[0] else [CHOSEN]:
+                blended = {q: blend(found[q], stage["fused by score"][q], weight) for q in asked}
+                table += lines(f"blended {depth}, {weight}", measure(blended, grades), ms)
+    table = pd.DataFrame(table, dtype=str)
+    if given.out.exists():
+        before = pd.read_csv(given.out, sep="\t", dtype=str)
+        table = pd.concat([before[~before["stage"].isin(table["stage"])], table])
+    table.to_csv(given.out, sep="\t", index=False)
     print(
-        pd.DataFrame(table)
-        .astype({"ndcg": float, "recall": float, "ms": float})
+        table.astype({"ndcg": float, "recall": float, "ms": float})
         .groupby("stage", sort=False)[["ndcg", "recall", "ms"]]
         .mean()
         .round(3)
     )
-    return 0 if (q, DEPTHS[-1]) in read else 3
+    return 0 if given.only_cuts or (q, DEPTHS[-1]) in read else 3
 
 
 if __name__ == "__main__":
