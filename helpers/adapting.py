@@ -86,7 +86,7 @@ def from_the_documents(own: Collection) -> "pandas.DataFrame":
             rows.append((heading, row.id, row.source, body))
         seen.add((row.source, row.section))
         first, *rest = collection.sentences(row.text)
-        if len(first.split()) >= 4 and len(" ".join(rest).split()) >= 12:
+        if len(first.split()) >= 4 and " | " not in first and len(" ".join(rest).split()) >= 12:
             rows.append((first, row.id, row.source, " ".join(rest)))
     found = pandas.DataFrame(rows, columns=["question", "id", "source", "text"])
     return found[~found["question"].duplicated(keep=False)].reset_index(drop=True)

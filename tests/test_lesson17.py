@@ -1,0 +1,175 @@
+"""Lesson 17: its table is the recipe's, its adapter and vectors belong together, its sentences hold against its outputs."""
+
+import re
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import collection, data, documentation, judging, kept_vectors
+from helpers.exercises import lesson17
+from helpers.intervals import interval
+
+LESSON, SOLUTION = books.path("17"), books.path("17", solutions=True)
+TABLE = books.ROOT / "models" / "recipes" / "own_questions.tsv"
+ADAPTER = books.ROOT / "models" / "adapters" / "documentation"
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return pd.read_csv(TABLE, sep="\t")
+
+
+@pytest.fixture(scope="module")
+def prose():
+    return "\n".join(c.source for c in books.read(LESSON).cells if c.cell_type == "markdown")
+
+
+# nothing is judged on what it was trained on -----------------------------------------------------
+
+
+def test_no_training_question_asks_for_what_is_judged():
+    asked, judged = data.documentation_questions(), data.docs_questions()
+    right = set(judged[judged["grade"] > 0]["object"])
+    assert not right & set(asked["object"])
+    assert not set(judged["question"]) & set(asked["question"])
+    parts = asked.groupby("object")["part"].nunique()
+    assert (parts == 1).all()
+    assert asked["question"].is_unique and set(asked["object"]) <= set(documentation.passages()["object"])
+
+
+def test_no_training_question_of_the_folder_quotes_what_is_judged():
+    judged, pairs = (
+        pd.read_csv(books.ROOT / "shared_data" / f"allotments_{name}.tsv", sep="\t", quoting=3)
+        for name in ("questions", "pairs")
+    )
+    assert not set(judged["question"]) & set(pairs["question"])
+    assert not set(judged["text"]) & set(pairs["text"])
+    absent = judging.questions(books.ROOT / "shared_data" / "allotments_absent.tsv")
+    assert len(absent) == 24 and not set(absent) & (set(judged["question"]) | set(pairs["question"]))
+
+
+# the adapter and the table -----------------------------------------------------------------------
+
+
+def test_the_kept_vectors_are_the_adapter_s():
+    texts = documentation.passages()["text"]
+    vectors, found = kept_vectors.lookup(texts, kept_vectors.ADAPTED)
+    assert found.all()
+    rows = np.random.default_rng(0).choice(len(texts), 12, replace=False)
+    fresh = collection.encoder(ADAPTER).encode(list(texts.iloc[rows]), normalize_embeddings=True)
+    assert ((fresh * vectors[rows]).sum(axis=1) > 0.998).all()
+
+
+def test_the_lesson_s_live_row_is_the_table_s(lines):
+    of = lines[(lines["bed"] == "judged") & (lines["stage"] == "vectors") & (lines["seed"] == 0)]
+    shown = books.shown("17", "adapted")
+    for run, name in (("MiniLM", "MiniLM"), ("all", "adapted")):
+        said = float(re.search(rf"^{name}: nDCG@10 (\S+)", shown, re.M)[1])
+        assert said == pytest.approx(of[of["run"] == run]["score"].mean(), abs=0.004)
+
+
+def test_the_table_s_untouched_row_is_lesson_13_s(lines):
+    theirs = pd.read_csv(books.ROOT / "models" / "recipes" / "docs_retrieval.tsv", sep="\t")
+    theirs = theirs[theirs["stage"] == "vectors"].set_index("question_id")["ndcg"]
+    ours = lines[(lines["run"] == "MiniLM") & (lines["stage"] == "vectors") & (lines["bed"] == "judged")]
+    ours = ours.set_index("question")["score"]
+    assert (ours - theirs[ours.index]).abs().mean() < 0.002
+
+
+def test_every_run_has_every_question(lines):
+    for (_, bed), rows in lines.groupby(["run", "bed"]):
+        counts = rows.groupby(["seed", "stage"])["question"].nunique()
+        wanted = {"judged": 126, "dev": (203, 102)}.get(bed)
+        for (_, stage), n in counts.items():
+            if bed == "judged":
+                assert n == wanted
+            elif bed == "dev":
+                assert n == (102 if stage.startswith(("reranked", "blended")) else 203)
+
+
+def test_training_pays_with_all_questions_for_each_seed(lines):
+    of = lines[(lines["bed"] == "judged") & (lines["stage"] == "vectors")]
+    before = of[of["run"] == "MiniLM"].set_index("question")["score"]
+    for _, rows in of[of["run"] == "all"].groupby("seed"):
+        low, _ = interval(rows.set_index("question")["score"] - before)
+        assert low > 0
+
+
+# sentences ---------------------------------------------------------------------------------------
+
+
+# the exercises -----------------------------------------------------------------------------------
+
+
+def test_exercises(capsys):
+    books.judge_exercises(
+        lesson17,
+        SOLUTION,
+        capsys,
+        "reciprocal",
+        "enough",
+        "split",
+    )
+
+
+WRONG = {
+    "reciprocal": {
+        "any grade counts": lambda n, g: next((1 / p for p, x in enumerate(n, 1) if g.get(x, 0) > 0), 0.0),
+        "places from 0": lambda n, g: next((1 / (p + 1) for p, x in enumerate(n, 1) if g.get(x) == 2), 0.0),
+        "the place itself": lambda n, g: next((p for p, x in enumerate(n, 1) if g.get(x) == 2), 0.0),
+        "the last answer": lambda n, g: max(
+            (
+                1 / p
+                for p, x in reversed(list(enumerate(n, 1)))
+                if g.get(x) == 2 and p == max(q for q, y in enumerate(n, 1) if g.get(y) == 2)
+            ),
+            default=0.0,
+        ),
+        "a constant": lambda n, g: 1.0,
+        "only what is judged counts": lambda n, g: next(
+            (1 / p for p, x in enumerate([x for x in n if x in g], 1) if g.get(x) == 2), 0.0
+        ),
+        "nan": lambda n, g: float("nan"),
+        "True": lambda n, g: True,
+    },
+    "enough": {
+        "n without n - 1": lambda g: _enough(g, ddof=0),
+        "the width, not half": lambda g: _enough(g, factor=2 * 1.96),
+        "rounded down": lambda g: _enough(g, up=False),
+        "two deviations": lambda g: _enough(g, factor=2.0),
+        "no size of the mean": lambda g: _enough(g) if sum(g) > 0 else -1,
+        "never None": lambda g: _enough(g) or 0,
+        "a constant": lambda g: 30,
+        "the number at hand": len,
+    },
+    "split": {
+        "by question": lambda p, s: ([x for i, x in enumerate(p) if i % s], p[::s]),
+        "the two exchanged": lambda p, s: _split(p, s)[::-1],
+        "all": lambda p, s: (p, p),
+        "holds out one too late": lambda p, s: _split(p, s, first=1),
+        "in another order": lambda p, s: tuple(x[::-1] for x in _split(p, s)),
+        "nothing held out": lambda p, s: (p, []),
+        "passages in sorted order": lambda p, s: _split(p, s, order=sorted),
+    },
+}
+
+
+def _enough(gaps, ddof=1, factor=1.96, up=True):
+    mean = abs(np.mean(gaps))
+    if mean < 1e-12:
+        return None
+    n = (factor * np.std(gaps, ddof=ddof) / mean) ** 2
+    return int(np.ceil(n)) if up else int(n)
+
+
+def _split(pairs, share, first=0, order=list):
+    held = set(order(dict.fromkeys(p for _, p in pairs))[first::share])
+    return [x for x in pairs if x[1] not in held], [x for x in pairs if x[1] in held]
+
+
+@pytest.mark.parametrize(("name", "how"), [(n, h) for n, of in WRONG.items() for h in of])
+def test_a_wrong_answer_is_refused(capsys, name, how):
+    getattr(lesson17, name)(WRONG[name][how])
+    assert capsys.readouterr().out.startswith("Not yet"), how
