@@ -308,9 +308,9 @@ def adapt(own: Collection, found: "pandas.DataFrame", seed: int = 0, force: bool
     pairs all of one passage.
     """
     asked, held = parts(found)
-    if len(asked) < FEWEST or len(held) < 2:
+    if len(asked) < FEWEST or len(held) < 5:
         raise ValueError(
-            f"{len(found)} pairs are too few: at least {FEWEST} to train on and some to hold out. A hundred move "
+            f"{len(found)} pairs are too few: at least {FEWEST} to train on and five to hold out. A hundred move "
             "a little, a thousand more"
         )
     if own.settings["model"]:

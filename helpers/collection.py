@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CROSS = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 FORMAT = 1
-AT_ONCE = 512  # passages embedded between two writes
+AT_ONCE = 128  # passages embedded between two writes
 DEPTH = 100  # candidates of each of the two searches
 READ = 10  # of these, what the cross-encoder reads
 STAGES = ["vectors", "BM25", "fused", "reranked", "blended"]
@@ -136,11 +136,17 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         raise ValueError(f"the store {store.name} lies in the folder that is read; choose one beside it")
     settings = _settings(store, new=True)
     size = size or settings["size"]
+    documents_of = settings.get("documents", "")
+    if documents_of and documents_of != str(folder.resolve()) and Path(documents_of).exists():
+        raise ValueError(
+            f"{store.name} holds the documents of {documents_of}; index {folder.name} into a store of its own"
+        )
     with writing(store):
         if not (store / "settings.json").exists():
             _put_json(store / "settings.json", settings)  # a run that is stopped is found again
         own = Collection(store, settings)
-        known = own_files(own) if size == settings["size"] else {}
+        before = own_files(own)
+        known = before if size == settings["size"] else {}
         if folder.is_file():
             found, failed, states = documents.from_table(folder), {}, None
         else:
@@ -148,13 +154,15 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         rows = documents.passages(found, size)
         rows.insert(0, "id", _ids(rows))
         there = set(rows["source"]) if states is None else set(states)
-        gone = [source for source in known if source not in there]
-        added, kept = _write(own, rows, [one.source for one in found], gone)
+        gone = [source for source in before if source not in there]
+        for source in {one.source for one in found} - set(rows["source"]):
+            failed[source] = f"{Path(source).name} has headings and no text"
+        added, kept = _write(own, rows, [one.source for one in found if one.source not in failed], gone)
         of_table = {source: {} for source in rows["source"].unique()}
         new = of_table if states is None else {s: state for s, state in states.items() if s not in failed}
         for source in failed:  # what it had stays
-            if source in known:
-                new[source] = known[source]
+            if source in before:
+                new[source] = before[source]
         _put_json(store / settings["index"] / "files.json", new)
         settings |= {"size": size, "documents": str(folder.resolve())}
         _put_json(store / "settings.json", settings)
@@ -294,10 +302,14 @@ def write_card(own: Collection) -> None:
 
 def _changed(folder: Path, known: dict):
     """The documents that are new or other than they were; what failed; the state of every file that is there."""
-    listed, _ = documents.listed(folder)
+    listed, _, shut = documents.listed(folder)
     if not listed:
         documents.read(folder)  # says so
-    states, wanted = {}, []
+    states, wanted, failed = {}, [], {}
+    for place in shut:  # what was read of it before stays
+        name = place.relative_to(folder).as_posix()
+        failed[name] = f"the folder {name} may not be read"
+        states |= {source: state for source, state in known.items() if source.startswith(f"{name}/")}
     for path in listed:
         source, seen = path.relative_to(folder).as_posix(), path.stat()
         before = known.get(source, {})
@@ -312,7 +324,7 @@ def _changed(folder: Path, known: dict):
         states[source] = state
         if not state["sha256"] or state["sha256"] != before.get("sha256"):
             wanted.append((path, source))
-    found, failed = [], {}
+    found = []
     from tqdm.auto import tqdm
 
     for path, source in tqdm(wanted, desc="reading", disable=len(wanted) < 3, leave=False):
@@ -490,7 +502,7 @@ def found_by(own: Collection, question: str, wanted: Sequence[str]) -> "dict[str
     searches = {
         "vectors": lambda: vectors(own, question),
         "BM25": lambda: bm25(own, question),
-        "fused": lambda: weighted(get("vectors"), get("BM25"), own.chosen["weight"]),
+        "fused": lambda: weighted(get("vectors"), get("BM25"), own.chosen["weight"], least=0),
         "reranked": reranked,
         "blended": lambda: weighted(get("reranked"), get("fused")[:READ], own.chosen["read"]),
     }
@@ -506,6 +518,8 @@ def vectors(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame
 
 def bm25(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame":
     """The k passages with the best BM25 (English stems); fewer where few share a word."""
+    if not own.table.list_indices():
+        raise ValueError(f"{own.folder.name} is not finished; run index again")
     return _rows(own.table.search(question, query_type="fts"), "_score", k)
 
 
@@ -514,12 +528,20 @@ def _rows(query, score: str, k: int) -> "pandas.DataFrame":
     return rows.rename(columns={score: "score"}).set_index("id")
 
 
-def weighted(first: "pandas.DataFrame", second: "pandas.DataFrame", weight: float) -> "pandas.DataFrame":
-    """weight * first + (1 - weight) * second, the scores of each list set to 0 ... 1 (lesson 13)."""
+def weighted(
+    first: "pandas.DataFrame", second: "pandas.DataFrame", weight: float, least: float | None = None
+) -> "pandas.DataFrame":
+    """weight * first + (1 - weight) * second, the scores of each list set to 0 ... 1 (lesson 13).
+
+    least: what is 0 in the second list, by default its least score. For BM25 it is 0, the score of a passage
+    without a word in common, so that a word that stands in one passage alone counts.
+    """
     import pandas
 
-    lists = [rows["score"] for rows in (first, second)]
-    scaled = [(x - x.min()) / (x.max() - x.min() or 1) for x in lists]
+    scaled = []
+    for rows, low in ((first, None), (second, least)):
+        low = rows["score"].min() if low is None else low
+        scaled.append((rows["score"] - low) / (rows["score"].max() - low or 1))
     scores = (weight * scaled[0]).add((1 - weight) * scaled[1], fill_value=0)
     rows = pandas.concat([first, second])
     rows = rows[~rows.index.duplicated()]

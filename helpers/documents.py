@@ -8,6 +8,7 @@ Whatever the kind, a document becomes one text in Markdown, so that one cutter s
 passages already brings a table instead: columns `source` and `text`, and `title`, `section`, `page` if known.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ SIZE = 128  # pieces of a passage, its heading with it: MiniLM was trained on te
 HEAD = 40  # of these, the most that title and section may take
 COLUMNS = ["source", "title", "section", "page", "start", "end", "text"]
 
-_UNDERLINE = re.compile(r"^([=\-~^*#\"'+.:_])\1{2,}$")
+_UNDERLINE = re.compile(r"^([=\-~^*#\"'+`])\1{2,}$")
 _UNIT = re.compile(
     r"\n\s*\n+"  # a paragraph ends
     r"|\n(?=\s*(?:[-*+•]|\d{1,3}[.)])\s|\s*\|)"  # an item of a list, a row of a table
@@ -44,10 +45,10 @@ class Document:
     pages: tuple[tuple[int, int], ...] = ()
 
 
-def listed(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """The files of a folder that have a reader, and those that have none; hidden ones are in neither.
+def listed(folder: str | Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files of a folder that have a reader, those that have none, and folders in it that may not be read.
 
-    Sorted by their path. Raises FileNotFoundError, NotADirectoryError and PermissionError in one sentence.
+    Hidden files and folders are in none of the three; links to folders are not followed. Sorted by their path. Raises FileNotFoundError, NotADirectoryError and PermissionError in one sentence.
     """
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -60,13 +61,13 @@ def listed(folder: str | Path) -> tuple[list[Path], list[Path]]:
         raise PermissionError(
             f"the folder {folder} may not be read; ask for the right to, or copy it"
         ) from None
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    read = [path for path in files if path.suffix.lower() in READERS]
-    return read, [path for path in files if path.suffix.lower() not in READERS]
+    files, shut = [], []
+    for place, folders, names in os.walk(folder, onerror=lambda e: shut.append(Path(e.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(place) / name for name in names if not name.startswith(".")]
+    files = sorted(path for path in files if path.is_file())
+    known = [path for path in files if path.suffix.lower() in READERS]
+    return known, [path for path in files if path.suffix.lower() not in READERS], sorted(shut)
 
 
 def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
@@ -76,12 +77,16 @@ def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
     """
     from tqdm.auto import tqdm
 
-    files, others = listed(folder)
+    files, others, shut = listed(folder)
     if not files:
         kinds = ", ".join(READERS)
         also = f"; it has {len(others)} of other kinds" if others else ""
         raise ValueError(f"there is no file to read in {Path(folder).name}/ (kinds: {kinds}){also}")
-    found, failed = [], {}
+    found = []
+    failed = {
+        place.relative_to(Path(folder).expanduser()).as_posix(): "the folder may not be read"
+        for place in shut
+    }
     for path in tqdm(files, desc="reading", leave=False):
         source = path.relative_to(Path(folder).expanduser()).as_posix()
         try:
@@ -101,6 +106,8 @@ def document(path: str | Path, source: str | None = None) -> Document:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path.name}: no reader for this kind; known are {', '.join(READERS)}")
+    if not path.stat().st_size:
+        raise ValueError(f"{path.name} holds no text")
     try:
         title, text, *pages = reader(path)
     except Exception as e:  # whatever a library says of a broken file
@@ -143,36 +150,56 @@ def _decoded(path: Path) -> str:
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
-        best = from_bytes(content[:200_000]).best()
-        if best is None:
+        of_letters = sum(byte > 127 for byte in content) / len(content)
+        best = None if of_letters < 0.1 else from_bytes(content[:200_000]).best()
+        if best is None and b"\0" in content:
             raise ValueError(f"{path.name} is no text") from None
-        text = content.decode(best.encoding, errors="replace")
+        text = content.decode(
+            best.encoding if best else "cp1252", errors="replace"
+        )  # Western, with few accents
     if "\0" in text:
         raise ValueError(f"{path.name} is no text (it holds zero bytes)")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _markdown(path: Path):
-    text = re.sub(r"\A---\n.*?\n---\n", "", _decoded(path), flags=re.S)  # what stands before it for machines
-    first = re.search(r"^#\s+(.+)$", text, re.M)
-    return first.group(1).strip(" #") if first else "", text
+    text = _decoded(path)
+    head = re.match(r"\A---\n(.*?)\n---\n", text, re.S)  # what stands before it for machines
+    text = text[head.end() :] if head else text
+    named = re.search(r"^title:\s*[\"']?(.+?)[\"']?\s*$", head[1], re.M) if head else None
+    return named[1] if named else _first_heading(text), text
+
+
+def _first_heading(text: str) -> str:
+    without_code = re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.S | re.M)
+    first = re.search(r"^#\s+(.+)$", without_code, re.M)
+    return first[1].strip(" #") if first else ""
 
 
 def _text(path: Path):
-    """Plain text: a line that is underlined, or written in capitals on its own, is a heading."""
+    """Plain text and reStructuredText: a line that is underlined, or in capitals on its own, is a heading.
+
+    The level of an underline is that of its sign's first use, as in reStructuredText.
+    """
     lines = _decoded(path).split("\n")
-    found, title = [], ""
+    found, title, signs = [], "", []
     for i, line in enumerate(lines):
-        bare, following = line.strip(), lines[i + 1].strip() if i + 1 < len(lines) else ""
-        alone = not following and (i == 0 or not lines[i - 1].strip())
-        underlined = bool(_UNDERLINE.match(following)) and bare and not _UNDERLINE.match(bare)
-        if bare and len(bare) < 80 and (underlined or (alone and bare.isupper() and len(bare) > 3)):
-            title = title or bare
+        bare, following = line.strip(), lines[i + 1].rstrip() if i + 1 < len(lines) else ""
+        before = lines[i - 1].strip() if i else ""
+        sign = following[:1] if _UNDERLINE.match(following) and 2 * len(following) >= len(bare) else ""
+        heading = bare if not line[:1].isspace() and 0 < len(bare) < 80 and not _UNDERLINE.match(bare) else ""
+        if heading and sign:
+            signs += [sign] if sign not in signs else []
+            found.append(f"{'#' * min(2 + signs.index(sign), 6)} {bare}")
+        elif heading and bare.isupper() and len(bare) > 3 and not following.strip() and not before:
             found.append(f"## {bare}")
-        elif _UNDERLINE.match(bare):
+        elif _UNDERLINE.match(line.rstrip()):
             found.append("")
+            continue
         else:
-            found.append(line.lstrip() if line[:4].isspace() else line)  # no indented code here
+            found.append(re.sub(r"^(\s*)(#|```|~~~)", r"\1\\\2", line))
+            continue
+        title = title or bare
     return title.title() if title.isupper() else title, "\n".join(found)
 
 
@@ -284,8 +311,7 @@ def _notebook(path: Path):
                 if shown and len(shown) < 2_000:
                     parts.append(f"```\n{shown.strip()}\n```")
     text = "\n\n".join(parts)
-    first = re.search(r"^#\s+(.+)$", text, re.M)
-    return first.group(1) if first else "", text
+    return _first_heading(text), text
 
 
 def _rows(path: Path):

@@ -88,7 +88,8 @@ def add(own: Collection, path: str | Path) -> int:
     import pandas
 
     path, place = Path(path), own.folder / "grades.tsv"
-    rows = tables.read(path, ["question", "source", "text"], rest=True, quoting=False)
+    quoting = False if path.suffix.lower() == ".tsv" else None  # a spreadsheet's own marks
+    rows = tables.read(path, ["question", "source", "text"], rest=True, quoting=quoting)
     if "grade" not in rows:
         raise ValueError(f"{path.name}: no column 'grade'")
     rows["grade"] = [str(given).strip().removesuffix(".0") for given in rows["grade"]]
@@ -310,7 +311,7 @@ def tune(own: Collection, absent: Sequence[str] = (), least: str = "vectors", ke
         by = own.stages(question, ["vectors", "BM25"])
         nearness[question] = float(by["vectors"]["score"].iloc[0])
         for weight in WEIGHTS:
-            found["fused", weight, question] = collection.weighted(by["vectors"], by["BM25"], weight)
+            found["fused", weight, question] = collection.weighted(by["vectors"], by["BM25"], weight, least=0)
         found["vectors", None, question], found["BM25", None, question] = by["vectors"], by["BM25"]
 
     def score(stage, number, some):
@@ -349,18 +350,21 @@ def tune(own: Collection, absent: Sequence[str] = (), least: str = "vectors", ke
     table = pandas.DataFrame(rows)
     best = table.loc[table["chosen on"].idxmax(), "stage"]
     scores = pandas.DataFrame(scores)
+    dropped = len(known) - len(asked)
     said = [
+        *([f"{dropped} questions without a right passage are left out"] if dropped else []),
         f"chosen on {len(first)} questions: {best}"
         + (f", weight of the vectors {weight}" if best not in ("vectors", "BM25") else "")
         + (f", of the cross-encoder {read}" if best == "blended" else ""),
         f"on the other {len(other)}: nDCG@10 {scores[best].mean():.3f}, minus {least} "
         f"{compared(scores[best], scores[least])}",
     ]
-    if "no difference" in said[-1] and (enough := needed(scores[best], scores[least])):
+    verdict = said[-1]
+    if "no difference" in verdict and (enough := needed(scores[best], scores[least])):
         more = max(1, enough - len(other))
         said.append(f"about {more:,} more questions would settle it, if it stays as large as it looks")
     chosen = {"stage": best, "weight": weight, "read": read}
-    chosen["how"] = f"chosen on {len(first)} questions, {said[1]}"
+    chosen["how"] = f"chosen on {len(first)} questions, {verdict}"
     if len(absent):
         chosen["threshold"], of_threshold = threshold(own, nearness, absent)
         said.append(of_threshold)
@@ -392,7 +396,8 @@ def threshold(own: Collection, inside: dict[str, float], absent: Sequence[str]) 
     refused, answered = errors(cut, ins[1::2] or ins, outs[1::2] or outs)
     return cut, (
         f"an answer from cosine {cut:.2f} on, chosen on {len(ins[::2])} questions with an answer and "
-        f"{len(outs[::2])} without; on the others {refused:.0%} are refused wrongly, {answered:.0%} answered wrongly"
+        f"{len(outs[::2])} without; on the others ({len(ins[1::2])} and {len(outs[1::2])}) {refused:.0%} are refused "
+        f"wrongly, {answered:.0%} answered wrongly"
     )
 
 

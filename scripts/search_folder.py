@@ -20,13 +20,21 @@ import json
 import pathlib
 import sys
 
-from helpers import adapting, collection, files, judging, texts
+from helpers import adapting, collection, documents, files, judging, texts
 
 
 def index(args: argparse.Namespace) -> None:
     own = collection.index(args.folder, args.store, args.size)
     for source, sentence in own.failed.items():
-        print(f"left out: {source}: {sentence}", file=sys.stderr)
+        where = source.rpartition("/")[0]
+        print(f"left out: {sentence}{f' (in {where})' if where else ''}", file=sys.stderr)
+    if not args.folder.is_file():
+        kinds = sorted(path.suffix or path.name for path in documents.listed(args.folder)[1])
+        if kinds:
+            print(
+                f"left out: {len(kinds)} of other kinds ({', '.join(sorted(set(kinds))[:8])})",
+                file=sys.stderr,
+            )
     did = own.changed
     print(
         f"{did['documents']} documents, {did['passages']} passages; read {did['read']}, embedded {did['embedded']} "
@@ -161,6 +169,11 @@ def main() -> None:
     args = parser.parse_args()
     try:
         args.run(args)
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; what was written is whole, and the same command goes on from there", file=sys.stderr
+        )
+        sys.exit(130)
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e:
         sys.exit(getattr(e, "strerror", None) or str(e))
 

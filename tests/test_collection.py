@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import collection, judging
+from helpers import collection, documents, judging
 
 TEXTS = {
     "tea.md": "# Tea\n\n## Black\n\nBoil the water. Black tea steeps for four minutes.\n\n## Green\n\nGreen tea wants water of eighty degrees.",
@@ -90,6 +90,49 @@ def test_another_size_cuts_everything_again(folder, tmp_path):
     second = collection.index(folder, tmp_path / "own", size=256)
     assert second.changed["read"] == 4 and len(second) < first.changed["passages"]
     assert collection.index(folder, tmp_path / "own").changed["read"] == 0  # and it stays so
+
+
+def test_another_size_while_a_file_goes(folder, tmp_path):
+    collection.index(folder, tmp_path / "own")
+    (folder / "prices.csv").unlink()
+    own = collection.index(folder, tmp_path / "own", size=100)
+    assert own.changed["gone"] == 1 and "prices.csv" not in set(own.passages()["source"])
+
+
+def test_a_store_of_other_documents_is_not_emptied(folder, tmp_path, own):
+    with pytest.raises(
+        ValueError, match=r"own holds the documents of .*allotments; index my papers into a store of its own"
+    ):
+        collection.index(folder, own.folder)
+    assert len(collection.load(own.folder)) == 215
+
+
+def test_a_run_that_was_stopped_says_so(folder, tmp_path):
+    own = collection.index(folder, tmp_path / "own")
+    own.table.drop_index("text_idx")
+    with pytest.raises(ValueError, match="own is not finished; run index again"):
+        collection.load(own.folder).ask("tea")
+
+
+def test_a_document_of_headings_alone_is_named(folder, tmp_path):
+    (folder / "empty.md").write_text("# One\n\n## Two\n", "utf-8")
+    assert collection.index(folder, tmp_path / "own").failed == {
+        "empty.md": "empty.md has headings and no text"
+    }
+
+
+def test_what_lies_in_a_folder_that_is_shut_stays(folder, tmp_path, monkeypatch):
+    collection.index(folder, tmp_path / "own")
+    real = documents.listed
+
+    def listed(place):
+        known, others, _ = real(place)
+        return [path for path in known if path.parent.name != "sub"], others, [folder / "sub"]
+
+    monkeypatch.setattr(documents, "listed", listed)
+    again = collection.index(folder, tmp_path / "own")
+    assert again.failed == {"sub": "the folder sub may not be read"} and again.changed["gone"] == 0
+    assert "sub/boats.txt" in set(again.passages()["source"])
 
 
 def test_names_with_quotation_marks(folder, tmp_path):
@@ -235,12 +278,24 @@ def test_the_result_says_where_it_stands(own):
     assert (rows.loc[rows["source"].str.endswith(".pdf"), "page"] > 0).all()
 
 
-def test_the_fusion_is_the_lesson_s(own):
+def test_the_fusion_is_the_lesson_s_with_bm25_from_zero(own):
     weighted = books.definitions(books.path("13"), "best_first", "weighted")["weighted"]
     found = own.stages("When is the café open?", ["vectors", "BM25", "fused"])
-    theirs = weighted(found["vectors"], found["BM25"], 0.6)
+    nothing = found["BM25"][:1].rename(index=lambda _: "no word in common").assign(score=0.0)
+    theirs = weighted(found["vectors"], pd.concat([found["BM25"], nothing]), 0.6).drop("no word in common")
     assert found["fused"].index.tolist() == theirs.index.tolist()
     assert np.allclose(found["fused"]["score"], theirs["score"])
+
+
+def test_a_word_that_one_passage_alone_has_is_found(folder, tmp_path):
+    for n in range(12):
+        (folder / f"{n}.md").write_text(
+            f"# Page {n}\n\nSomething about the harbour, the sea and day {n}.", "utf-8"
+        )
+    (folder / "codes.md").write_text("# Table\n\nThe code XQ77 means low oil.", "utf-8")
+    own = collection.index(folder, tmp_path / "own")
+    for question in ("XQ77", "What about XQ77 on the sea?"):
+        assert own.ask(question, 1)["source"].tolist() == ["codes.md"]
 
 
 def test_an_answer_stands_in_its_source(own):

@@ -219,6 +219,28 @@ def test_names_and_encodings_that_people_have(tmp_path):
     assert "café est fermé" in by["été à la mer/l'œuvre no 1.txt"].text and by["BOM.MD"].title == "Title"
 
 
+def test_a_text_file_s_headings_are_its_underlined_lines(tmp_path):
+    (tmp_path / "a.rst").write_text(
+        "Guide\n=====\n\nFirst.\n\nRun it\n------\n\n::\n\n    # clean up here\n    def go():\n        ...\n\n"
+        "Done so.\n\nDeep\n~~~~\n\nLast words.\n",
+        "utf-8",
+    )
+    one = documents.document(tmp_path / "a.rst")
+    sections = [row.section for row in documents.passages([one]).itertuples()]
+    assert one.title == "Guide" and sections == ["", "Run it", "Run it › Deep"]
+
+
+def test_titles_come_from_front_matter_and_not_from_code(tmp_path):
+    (tmp_path / "a.md").write_text("---\ntitle: 'Our app'\n---\n# Start\n\nText.\n", "utf-8")
+    (tmp_path / "b.md").write_text("Text.\n\n```\n# install\n```\n", "utf-8")
+    assert [documents.document(tmp_path / name).title for name in ("a.md", "b.md")] == ["Our app", "b"]
+
+
+def test_a_few_accents_are_western(tmp_path):
+    (tmp_path / "a.txt").write_bytes("Café über “alles” and quite some more words".encode("cp1252"))
+    assert "Café über “alles”" in documents.document(tmp_path / "a.txt").text
+
+
 def test_semicolons_and_quotation_marks_in_a_table(tmp_path):
     (tmp_path / "a.csv").write_text('plot;note\n1;"dry; sunny"\n2;\n', "utf-8")
     rows = documents.passages([documents.document(tmp_path / "a.csv")])
