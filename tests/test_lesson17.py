@@ -99,6 +99,69 @@ def test_training_pays_with_all_questions_for_each_seed(lines):
 
 # sentences ---------------------------------------------------------------------------------------
 
+# What a cell shows, and how the prose says it.
+SAID = {
+    "tuned": [
+        ("0.739", "0.739"),
+        ("0.586", "0.586"),
+        ("+0.153 [+0.029, +0.283]", "+0.153, interval 0.029 to 0.283"),
+        ("cosine 0.39", "cosine of 0.39"),
+        ("32%", "32 %"),
+        ("17%", "17 %"),
+    ],
+    "curve": [
+        ("0.032  0.013  0.052", "+0.032 (interval 0.013 to 0.052)"),
+        ("0.054  0.027  0.082", "0.027 to 0.082"),
+    ]
+    + [("0.061  0.025  0.099", "+0.054 and +0.061 by two seeds, with intervals from 0.019 to 0.099")],
+    "library": [
+        ("+0.023 [-0.004, +0.049]", "+0.023, interval −0.004 to 0.049"),
+        ("no difference seen", "No difference is seen"),
+    ],
+    "steps": [
+        ("0.373", "the adapted encoder has 0.373"),
+        ("0.074  +0.040 to +0.109", "0.383 (+0.074, interval 0.040 to 0.109)"),
+        ("+0.010 [-0.010, +0.030], no difference", "is not settled (+0.010, interval −0.010 to 0.030)"),
+        ("0.015", "fusion alone brings MiniLM 0.015"),
+        ("0.370", "its own order (0.370)"),
+    ],
+    "misses": [("43 of 50", "Forty-three of fifty")],
+    "live": [
+        ("+0.038 [+0.005, +0.073]", "0.038 (interval 0.005 to 0.073)"),
+        ("0.569", "MRR@10 on dev rises"),
+    ],
+    "forgot": [("0.649", "Pearson is 0.649 before and after"), ("0.970", "0.970 instead of 0.963")],
+    "folder": [
+        ("-0.039 [-0.127, +0.029]", "−0.039"),
+        ("+0.040 [-0.021, +0.098]", "+0.040"),
+        ("43 questions", "Forty-three"),
+    ],
+}
+
+
+@pytest.mark.parametrize("tag", SAID)
+def test_the_sentences_say_what_the_cells_show(tag, prose):
+    shown, told = books.shown("17", tag), " ".join(prose.split())
+    for output, sentence in SAID[tag]:
+        assert output in shown, (tag, output)
+        assert sentence in told, (tag, sentence)
+
+
+def test_the_table_of_the_curve_is_the_recipe_s(lines):
+    """Each row of the lesson's curve from the recipe's lines."""
+    shown = books.shown("17", "curve")
+    of = lines[(lines["bed"] == "judged") & (lines["stage"] == "vectors")]
+    before = of[of["run"] == "MiniLM"].set_index("question")["score"]
+    for (run, seed), rows in of[of["run"].isin(["100", "300", "all"])].groupby(["run", "seed"]):
+        gap = rows.set_index("question")["score"] - before
+        low, high = interval(gap)
+        size = 981 if run == "all" else int(run)
+        numbers = [f"{x:.3f}" for x in (rows["score"].mean(), gap.mean(), low, high)]
+        found = [
+            line.split()[1:] for line in shown.splitlines() if line.split()[1:3] == [str(size), str(seed)]
+        ]
+        assert found and found[0][2:] == numbers, (run, seed)
+
 
 # the exercises -----------------------------------------------------------------------------------
 
