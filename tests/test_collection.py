@@ -158,7 +158,7 @@ def test_a_table_of_passages_is_taken_as_it_is(tmp_path):
     [
         (lambda f, t: (f, f / "store"), ValueError, "lies in the folder that is read"),
         (
-            lambda f, t: (f, (t / "other").mkdir() or ((t / "other" / "a").write_text("x") and t / "other")),
+            lambda f, t: (f, (t / "other").mkdir() or ((t / "other" / "a").write_text("x", "utf-8") and t / "other")),
             ValueError,
             "other things",
         ),
@@ -464,7 +464,7 @@ def command(*given, stdin=""):
         [sys.executable, "scripts/search_folder.py", *map(str, given)],
         cwd=books.ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         input=stdin,
         timeout=300,
     )
