@@ -158,7 +158,10 @@ def test_a_table_of_passages_is_taken_as_it_is(tmp_path):
     [
         (lambda f, t: (f, f / "store"), ValueError, "lies in the folder that is read"),
         (
-            lambda f, t: (f, (t / "other").mkdir() or ((t / "other" / "a").write_text("x", "utf-8") and t / "other")),
+            lambda f, t: (
+                f,
+                (t / "other").mkdir() or ((t / "other" / "a").write_text("x", "utf-8") and t / "other"),
+            ),
             ValueError,
             "other things",
         ),

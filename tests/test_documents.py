@@ -252,7 +252,11 @@ def test_semicolons_and_quotation_marks_in_a_table(tmp_path):
     ("make", "error", "sentence"),
     [
         (lambda p: p / "none", FileNotFoundError, "there is no folder"),
-        (lambda p: (p / "f.md").write_text("x", "utf-8") and p / "f.md", NotADirectoryError, "f.md is a file"),
+        (
+            lambda p: (p / "f.md").write_text("x", "utf-8") and p / "f.md",
+            NotADirectoryError,
+            "f.md is a file",
+        ),
         (lambda p: p, ValueError, "there is no file to read in"),
     ],
     ids=["not there", "a file", "empty"],

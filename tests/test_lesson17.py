@@ -112,8 +112,8 @@ SAID = {
     "curve": [
         ("0.032  0.013  0.052", "+0.032 (interval 0.013 to 0.052)"),
         ("0.054  0.027  0.082", "0.027 to 0.082"),
-    ]
-    + [("0.061  0.025  0.099", "+0.054 and +0.061 by two seeds, with intervals from 0.019 to 0.099")],
+        ("0.061  0.025  0.099", "+0.054 and +0.061 by two seeds, with intervals from 0.019 to 0.099"),
+    ],
     "library": [
         ("+0.023 [-0.004, +0.049]", "+0.023, interval −0.004 to 0.049"),
         ("no difference seen", "No difference is seen"),
