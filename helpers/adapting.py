@@ -111,6 +111,8 @@ def written_by(
     import pandas
     from tqdm.auto import tqdm
 
+    if count < 1 or each < 1:
+        raise ValueError(f"count={count}, each={each} ask for no question; give at least 1")
     there = own.passages()
     drawn = there.sample(min(count, len(there)), random_state=seed)
     rows = []
@@ -212,6 +214,8 @@ def train(
 
     from helpers import encoders, models, training
 
+    if negatives < 0:
+        raise ValueError(f"negatives={negatives} is no number of wrong passages; give 0 or more")
     row_of = dict(zip(passages["id"], range(len(passages)), strict=True))
     right = np.array([row_of[name] for name in asked["id"]])
     mined = wrong_passages(questions, right, vectors)
@@ -307,6 +311,8 @@ def adapt(own: Collection, found: "pandas.DataFrame", seed: int = 0, force: bool
     how: as `train` takes it. force: switch whatever is measured. Raises ValueError for fewer than 20 pairs, and for
     pairs all of one passage.
     """
+    if lacking := [column for column in ("question", "id", "text") if column not in found]:
+        raise ValueError(f"the pairs have no column {lacking[0]!r}; make them with adapting.pairs")
     asked, held = parts(found)
     if len(asked) < FEWEST or len(held) < 5:
         raise ValueError(

@@ -96,6 +96,8 @@ class Collection:
         stage = stage or self.chosen["stage"]
         if stage not in STAGES:
             raise ValueError(f"there is no stage {stage!r}; name one of {', '.join(STAGES)}")
+        if not isinstance(k, int):
+            raise TypeError(f"k={k!r} is no number of passages; give a whole number")
         if k < 1:
             raise ValueError(f"k={k} shows nothing; give at least 1")
         rows = found_by(self, question, [stage])[stage][:k].reset_index()
@@ -141,9 +143,11 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         raise ValueError(
             f"{store.name} holds the documents of {documents_of}; index {folder.name} into a store of its own"
         )
+    if size < 2 * documents.HEAD:
+        documents.passages([], size)  # says so
+    if not folder.is_file() and not documents.listed(folder)[0]:
+        documents.read(folder)  # says so, before anything is made
     with writing(store):
-        if not (store / "settings.json").exists():
-            _put_json(store / "settings.json", settings)  # a run that is stopped is found again
         own = Collection(store, settings)
         before = own_files(own)
         known = before if size == settings["size"] else {}
@@ -155,6 +159,8 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         rows.insert(0, "id", _ids(rows))
         there = set(rows["source"]) if states is None else set(states)
         gone = [source for source in before if source not in there]
+        if not (store / "settings.json").exists():
+            _put_json(store / "settings.json", settings)  # a run that is stopped is found again
         for source in {one.source for one in found} - set(rows["source"]):
             failed[source] = f"{Path(source).name} has headings and no text"
         added, kept = _write(own, rows, [one.source for one in found if one.source not in failed], gone)
@@ -201,6 +207,8 @@ def encoder(adapter: Path | None = None):
     from helpers import stand_ins
 
     model = SentenceTransformer(str(models.path(MINILM, quiet=True)), device="cpu")
+    if adapter and not (Path(adapter) / "adapter_config.json").is_file():
+        raise FileNotFoundError(f"there is no adapter in {Path(adapter).name}/; adapt the search again")
     if adapter:
         model[0].auto_model = stand_ins.merged(model[0].auto_model, adapter)
     return model
@@ -226,12 +234,10 @@ def reembed(own: Collection, model, index_name: str) -> None:
     """Write every passage anew, with another model's vectors, to the index `index_name` of the store."""
     rows = own.passages()
     place = own.folder / index_name
-    fresh = Collection(own.folder, own.settings | {"index": index_name})
     vectors = embed(model, rows["text"])
     with files.put_whole(place, f"the index of {own.folder.name}", folder=True) as part:
         _add_all(_opened(part, new=True), rows, vectors)
         _put_json(part / "files.json", own_files(own))
-    _ = fresh.table
 
 
 def switch(own: Collection, index_name: str, model_name: str, said: Sequence[str] = ()) -> Collection:
@@ -303,8 +309,6 @@ def write_card(own: Collection) -> None:
 def _changed(folder: Path, known: dict):
     """The documents that are new or other than they were; what failed; the state of every file that is there."""
     listed, _, shut = documents.listed(folder)
-    if not listed:
-        documents.read(folder)  # says so
     states, wanted, failed = {}, [], {}
     for place in shut:  # what was read of it before stays
         name = place.relative_to(folder).as_posix()
@@ -563,6 +567,7 @@ def matched(question: str, text: str) -> list[str]:
     """The words of a passage that the question has too, by their English stems, in the passage's order."""
     import snowballstemmer
 
+    question, text = texts.as_list([question, text])
     stem = snowballstemmer.stemmer("english").stemWord
     asked = {stem(word) for word in re.findall(r"\w+", question.casefold())} - FUNCTION_WORDS
     words = dict.fromkeys(re.findall(r"\w+", text))

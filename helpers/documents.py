@@ -106,6 +106,8 @@ def document(path: str | Path, source: str | None = None) -> Document:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path.name}: no reader for this kind; known are {', '.join(READERS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.name} in {path.parent.name or '.'}/")
     if not path.stat().st_size:
         raise ValueError(f"{path.name} holds no text")
     try:
@@ -481,6 +483,8 @@ def near_copies(table: "pandas.DataFrame", share: float = 0.7) -> "pandas.DataFr
     import pandas
     from sklearn.feature_extraction.text import HashingVectorizer
 
+    if table.empty:
+        return pandas.DataFrame(columns=["first", "second", "share"])
     words = HashingVectorizer(ngram_range=(5, 5), binary=True, norm=None, token_pattern=r"\w+")
     runs = words.transform([text.partition("\n")[2] for text in table["text"]])
     both = (runs @ runs.T).tocoo()

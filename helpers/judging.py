@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from helpers import collection, files, tables, texts
 from helpers.collection import Collection
-from helpers.intervals import interval
+from helpers.intervals import verdict
 
 if TYPE_CHECKING:
     import pandas
@@ -69,6 +69,8 @@ def grade(own: Collection, question: str, source: str, text: str, given: int) ->
     """Keep one judgement at once: a line at the end of the collection's grades.tsv, on the disk when this returns."""
     if str(given) not in GRADES:
         raise ValueError(f"{given!r} is no grade; give 2 (answers), 1 (helps) or 0 (does not)")
+    for what, cell in (("question", question), ("source", source), ("text", text)):
+        texts.as_list([cell], what)  # one empty cell would spoil the whole table
     place = own.folder / "grades.tsv"
     line = "\t".join(" ".join(str(cell).split()) for cell in (question, source, given, text))
     whole = not place.exists() or place.read_bytes()[-1:] in (b"\n", b"")
@@ -156,6 +158,8 @@ def pool(own: Collection, asked: Sequence[str], k: int = 5) -> "pandas.DataFrame
     import pandas
     from tqdm.auto import tqdm
 
+    if k < 1:
+        raise ValueError(f"k={k} pools nothing; give at least 1")
     rows = []
     known = relevance(own.passages(), grades(own.folder / "grades.tsv"))
     for question in tqdm(
@@ -243,11 +247,13 @@ def _safe(text: str) -> str:
 
 
 def ndcg(names: Sequence[str], known: dict[str, int], k: int = 10) -> float:
-    """nDCG@k of a list of passages, best first; a passage without a grade counts 0. Lesson 11 builds it."""
-    gain = sum(known.get(name, 0) / math.log2(place + 2) for place, name in enumerate(names[:k]))
-    best = sorted(known.values(), reverse=True)[:k]
-    ideal = sum(of / math.log2(place + 2) for place, of in enumerate(best))
-    return gain / ideal if ideal else 0.0
+    """nDCG@k of a list of passages, best first, by pytrec_eval; a passage without a grade counts 0."""
+    import pytrec_eval
+
+    judge = pytrec_eval.RelevanceEvaluator({"question": known}, {f"ndcg_cut.{k}"})
+    run = {name: 1 / place for place, name in enumerate(dict.fromkeys(names), 1)}
+    found = judge.evaluate({"question": run}).get("question", {})
+    return found.get(f"ndcg_cut_{k}", 0.0)
 
 
 def reciprocal_rank(names: Sequence[str], known: dict[str, int], k: int = 10, least: int = 2) -> float:
@@ -256,13 +262,15 @@ def reciprocal_rank(names: Sequence[str], known: dict[str, int], k: int = 10, le
 
 
 def compared(after: "pandas.Series", before: "pandas.Series") -> str:
-    """One stage minus another on the same questions: the mean, its 95 % interval, and a word."""
-    gap = after - before
-    if not gap.any():
-        return f"{0:+.3f}, the same on all {len(gap)} questions"
-    low, high = interval(gap)
-    word = "better" if low > 0 else "worse" if high < 0 else "no difference seen"
-    return f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}], {word} in {len(gap)} questions"
+    """One stage minus another on the same questions: `intervals.verdict`, and how many questions they are.
+
+    Raises ValueError for fewer than two questions, and where the two are not of the same questions.
+    """
+    if len(after) != len(before):
+        raise ValueError(f"{len(after)} scores and {len(before)} are not of the same questions")
+    if len(after) > 1 and not (after - before).any():
+        return f"{0:+.3f}, the same on all {len(after)} questions"
+    return f"{verdict(after, before)} in {len(after)} questions"
 
 
 def needed(after: "pandas.Series", before: "pandas.Series") -> int | None:
@@ -271,6 +279,8 @@ def needed(after: "pandas.Series", before: "pandas.Series") -> int | None:
     The 95 % interval of a mean is about 1.96 standard deviations / sqrt(n) to either side.
     """
     gap = after - before
+    if len(gap) < 2:
+        raise ValueError(f"{len(gap)} question says nothing of the others; judge more")
     mean = abs(gap.mean())
     return math.ceil((1.96 * gap.std() / mean) ** 2) if mean > 1e-9 else None
 
@@ -359,12 +369,12 @@ def tune(own: Collection, absent: Sequence[str] = (), least: str = "vectors", ke
         f"on the other {len(other)}: nDCG@10 {scores[best].mean():.3f}, minus {least} "
         f"{compared(scores[best], scores[least])}",
     ]
-    verdict = said[-1]
-    if "no difference" in verdict and (enough := needed(scores[best], scores[least])):
+    reported = said[-1]
+    if "no difference" in reported and (enough := needed(scores[best], scores[least])):
         more = max(1, enough - len(other))
         said.append(f"about {more:,} more questions would settle it, if it stays as large as it looks")
     chosen = {"stage": best, "weight": weight, "read": read}
-    chosen["how"] = f"chosen on {len(first)} questions, {verdict}"
+    chosen["how"] = f"chosen on {len(first)} questions, {reported}"
     if len(absent):
         chosen["threshold"], of_threshold = threshold(own, nearness, absent)
         said.append(of_threshold)

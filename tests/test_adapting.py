@@ -231,3 +231,9 @@ def test_too_few_pairs_have_their_sentence(own):
     pairs, _ = adapting.pairs(own, PAIRS)
     with pytest.raises(ValueError, match="5 pairs are too few: at least 20"):
         adapting.adapt(own, pairs[:5])
+    with pytest.raises(ValueError, match="no column 'id'"):
+        adapting.adapt(own, pairs.drop(columns="id"))
+    with pytest.raises(ValueError, match="negatives=-1 is no number of wrong passages"):
+        adapting.adapt(own, pairs, negatives=-1)
+    with pytest.raises(ValueError, match="ask for no question"):
+        adapting.written_by(lambda prompt: "", own, count=0)

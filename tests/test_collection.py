@@ -383,18 +383,61 @@ def test_the_buttons_grade(own):
     assert "All are judged" in box.children[1].value
 
 
-def test_measures_are_the_library_s():
-    import pytrec_eval
+def test_measures_by_hand_and_by_another_library():
+    """pytrec_eval counts; scikit-learn and cases small enough for a hand say the same."""
+    from sklearn.metrics import ndcg_score
 
+    assert judging.ndcg(["x", "a"], {"a": 2}) == pytest.approx(1 / np.log2(3))
+    assert judging.ndcg([], {"a": 2}) == judging.ndcg(["a"], {"a": 0}) == judging.ndcg(["a"], {}) == 0.0
     rng = np.random.default_rng(0)
     for _ in range(50):
         names = [f"d{i}" for i in rng.permutation(20)]
         known = {f"d{i}": int(g) for i, g in enumerate(rng.integers(0, 3, 15))}
-        run = {"q": {name: 1 / (place + 1) for place, name in enumerate(names)}}
-        found = pytrec_eval.RelevanceEvaluator({"q": known}, {"ndcg_cut.10"}).evaluate(run)["q"]
-        assert judging.ndcg(names, known) == pytest.approx(found["ndcg_cut_10"])
+        gold = [[known.get(name, 0) for name in names]]
+        theirs = ndcg_score(gold, [list(range(20, 0, -1))], k=10)
+        assert judging.ndcg(names, known) == pytest.approx(theirs)
     assert judging.reciprocal_rank(["a", "b"], {"b": 2, "a": 1}) == 0.5
     assert judging.reciprocal_rank(["a"], {}) == 0.0
+
+
+def test_scores_of_other_questions_are_not_compared():
+    one, two = pd.Series([1.0, 0.5]), pd.Series([0.5])
+    with pytest.raises(ValueError, match="2 scores and 1 are not of the same questions"):
+        judging.compared(one, two)
+    with pytest.raises(ValueError, match="1 question says nothing of the others"):
+        judging.needed(two, two)
+
+
+@pytest.mark.parametrize(
+    ("question", "source", "text"), [("", "a", "b"), ("q", " ", "b"), ("q", "a", ""), (None, "a", "b")]
+)
+def test_an_empty_judgement_does_not_spoil_the_others(own, question, source, text):
+    before = (own.folder / "grades.tsv").read_bytes()
+    with pytest.raises((ValueError, TypeError), match="is empty|is missing"):
+        judging.grade(own, question, source, text, 2)
+    assert (own.folder / "grades.tsv").read_bytes() == before
+
+
+@pytest.mark.parametrize("make", [lambda t: t / "nowhere", lambda t: t], ids=["no folder", "nothing to read"])
+def test_an_index_that_cannot_be_leaves_nothing_behind(tmp_path, make):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises((FileNotFoundError, ValueError)):
+        collection.index(make(tmp_path), tmp_path.with_name(tmp_path.name + "-store"))
+    assert not tmp_path.with_name(tmp_path.name + "-store").exists()
+    with pytest.raises(ValueError, match="size=10 leaves no room"):
+        collection.index(books.ROOT / "shared_data" / "allotments", tmp_path / "s", size=10)
+    assert not (tmp_path / "s").exists()
+
+
+def test_numbers_and_places_that_are_none(own, tmp_path):
+    for k in (2.5, "3", None):
+        with pytest.raises(TypeError, match="is no number of passages"):
+            own.ask("pond", k)
+    with pytest.raises(ValueError, match="k=0 pools nothing"):
+        judging.pool(own, ["pond"], 0)
+    with pytest.raises(FileNotFoundError, match="there is no adapter in none/"):
+        collection.encoder(tmp_path / "none")
+    assert documents.near_copies(documents.passages([])).empty
 
 
 def test_how_many_questions_would_settle_it():

@@ -116,7 +116,7 @@ SAID = {
     ],
     "library": [
         ("+0.023 [-0.004, +0.049]", "+0.023, interval −0.004 to 0.049"),
-        ("no difference seen", "No difference is seen"),
+        ("no difference beyond luck", "No difference is seen"),
     ],
     "steps": [
         ("0.373", "the adapted encoder has 0.373"),
@@ -125,6 +125,7 @@ SAID = {
         ("0.015", "fusion alone brings MiniLM 0.015"),
         ("0.370", "its own order (0.370)"),
     ],
+    "nearest": [("0.57  which potato variety resists blight best", "the potatoes come to 0.57")],
     "misses": [("43 of 50", "Forty-three of fifty")],
     "live": [
         ("+0.038 [+0.005, +0.073]", "0.038 (interval 0.005 to 0.073)"),

@@ -16,7 +16,7 @@ import tempfile
 import time
 
 import pandas as pd
-from docs_retrieval import WEIGHT, Reader, Stages, best_first, blend, weighted
+from docs_retrieval import WEIGHT, Stages, best_first, blend, options, weighted
 from tqdm.auto import tqdm
 
 from helpers import data, documentation, kept_vectors
@@ -34,13 +34,7 @@ def sentences(text: str) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
-    parser.add_argument("--work", type=pathlib.Path, help="where the cross-encoder's scores are kept")
-    parser.add_argument("--bfloat16", action="store_true", help="read with fewer digits, faster")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT)
-    given = parser.parse_args()
-    end = time.monotonic() + 60 * given.minutes
-    reader = Reader(given.work or given.out.with_name(f".work-{given.out.name}"), given.bfloat16)
+    given, reader, end = options(parser, OUT)
     judged = data.docs_questions()
     grades = judged.set_index(["question_id", "object"])["grade"]
     answerable = judged[judged["grade"] > 0]["question_id"]

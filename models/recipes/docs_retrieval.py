@@ -36,6 +36,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from tqdm.auto import tqdm
 
 from helpers import data, documentation, kept_vectors, models
+from helpers.collection import weighted
 
 CANDIDATES = 100
 DEPTHS = [20, 50, 100]  # so many of the fused list the cross-encoder reads
@@ -80,14 +81,6 @@ def rrf(*lists: pd.DataFrame, k: int = 60) -> pd.DataFrame:
     """Reciprocal rank fusion: 1 / (k + place), summed over the lists."""
     points = pd.concat([pd.Series(1 / (k + np.arange(1, len(x) + 1)), x.index) for x in lists])
     return best_first(list(lists), points.groupby(level=0).sum())
-
-
-def weighted(first: pd.DataFrame, second: pd.DataFrame, weight: float) -> pd.DataFrame:
-    """weight * first + (1 - weight) * second, the scores of each list set to 0 ... 1; 0 if absent."""
-    lists = [x["score"] for x in (first, second)]
-    scaled = [(x - x.min()) / (x.max() - x.min() or 1) for x in lists]
-    scores = (weight * scaled[0]).add((1 - weight) * scaled[1], fill_value=0)
-    return best_first([first, second], scores)
 
 
 def blend(read: pd.DataFrame, fused: pd.DataFrame, weight: float) -> pd.DataFrame:
@@ -166,19 +159,24 @@ def lines(stage: str, scores: pd.DataFrame, ms: dict[str, float]) -> list[dict]:
     ]
 
 
+def options(parser: argparse.ArgumentParser, out: pathlib.Path):
+    """What the recipes that read with the cross-encoder share: the options, its kept scores, when to stop."""
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--work", type=pathlib.Path, help="where the cross-encoder's scores are kept")
+    parser.add_argument("--bfloat16", action="store_true", help="read with fewer digits, faster")
+    parser.add_argument("--out", type=pathlib.Path, default=out)
+    given = parser.parse_args()
+    reader = Reader(given.work or given.out.with_name(f".work-{given.out.name}"), given.bfloat16)
+    return given, reader, time.monotonic() + 60 * given.minutes
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--questions", type=pathlib.Path, help="a table of judgements")
     parser.add_argument("--vectors", type=pathlib.Path, help="another docs_vectors.npz")
     parser.add_argument("--cuts", nargs="+", type=pathlib.Path, default=[], metavar="FILE")
     parser.add_argument("--only-cuts", action="store_true", help="leave the lesson's own cut out")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
-    parser.add_argument("--work", type=pathlib.Path, help="where the cross-encoder's scores are kept")
-    parser.add_argument("--bfloat16", action="store_true", help="read with fewer digits, faster")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT)
-    given = parser.parse_args()
-    end = time.monotonic() + 60 * given.minutes
-    reader = Reader(given.work or given.out.with_name(f".work-{given.out.name}"), given.bfloat16)
+    given, reader, end = options(parser, OUT)
 
     judged = data.docs_questions(given.questions)
     asked = judged.drop_duplicates("question_id").set_index("question_id")["question"].to_dict()

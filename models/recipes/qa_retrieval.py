@@ -16,7 +16,7 @@ import tempfile
 import time
 
 import pandas as pd
-from docs_retrieval import Reader, Stages, best_first, rrf, weighted
+from docs_retrieval import Stages, best_first, options, rrf, weighted
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
@@ -29,13 +29,7 @@ OUT = pathlib.Path(__file__).with_suffix(".tsv")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
-    parser.add_argument("--work", type=pathlib.Path, help="where the cross-encoder's scores are kept")
-    parser.add_argument("--bfloat16", action="store_true", help="read with fewer digits, faster")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT)
-    given = parser.parse_args()
-    end = time.monotonic() + 60 * given.minutes
-    reader = Reader(given.work or given.out.with_name(f".work-{given.out.name}"), given.bfloat16)
+    given, reader, end = options(parser, OUT)
     answers, asked = data.qa_pairs()["answer"].drop_duplicates().tolist(), data.qa_pairs(part="test")
     minilm = models.path("sentence-transformers/all-MiniLM-L6-v2", quiet=True)
     vectors = SentenceTransformer(str(minilm), device="cpu").encode(answers, normalize_embeddings=True)
