@@ -125,6 +125,10 @@ SAID = {
         ("0.015", "fusion alone brings MiniLM 0.015"),
         ("0.370", "its own order (0.370)"),
     ],
+    "second": [
+        ("+0.047 [-0.029, +0.127]", "+0.047, interval −0.029 to 0.127"),
+        ("about 71 questions", "About 71 that chose"),
+    ],
     "nearest": [("0.57  which potato variety resists blight best", "the potatoes come to 0.57")],
     "misses": [("43 of 50", "Forty-three of fifty")],
     "live": [
