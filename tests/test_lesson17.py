@@ -89,6 +89,12 @@ def test_every_run_has_every_question(lines):
                 assert n == (102 if stage.startswith(("reranked", "blended")) else 203)
 
 
+def test_what_is_said_of_dev(lines, prose):
+    of = lines[(lines["bed"] == "dev") & (lines["stage"] == "vectors") & (lines["seed"] == 0)]
+    before, after = (of[of["run"] == run]["score"].mean() for run in ("MiniLM", "all"))
+    assert f"rises from {before:.3f} to {after:.3f}" in " ".join(prose.split())
+
+
 def test_training_pays_with_all_questions_for_each_seed(lines):
     of = lines[(lines["bed"] == "judged") & (lines["stage"] == "vectors")]
     before = of[of["run"] == "MiniLM"].set_index("question")["score"]
