@@ -23,13 +23,14 @@ import pytest
 from tests import books
 
 CUDA = 512 if importlib.util.find_spec("nvidia") else 0  # torch's CUDA build loads its libraries, GPU or not
-LARGEST_KERNEL = 1536 + CUDA  # MiB
+# MiB; a quarter and more above what was seen, since processors differ in what torch keeps for them
+LARGEST_KERNEL = 1792 + CUDA
 LARGER = {
-    "06_dual_encoder_training": 2560 + CUDA,  # two published encoders, and a loop of the library beside ours
-    "10_training_objectives": 1792
+    "06_dual_encoder_training": 3072 + CUDA,  # two published encoders, and a loop of the library beside ours
+    "10_training_objectives": 2304
     + CUDA,  # five objectives train in turn, one of them beside a cross-encoder
-    "13_retrieve_and_rerank": 1792 + CUDA,  # two corpora, MiniLM and a cross-encoder
-    "17_your_own_documents": 2816
+    "13_retrieve_and_rerank": 2304 + CUDA,  # two corpora, MiniLM and a cross-encoder
+    "17_your_own_documents": 3328
     + CUDA,  # an encoder that trains, twice, beside two others and a cross-encoder
 }
 LONGEST = "06 10 17 13 09 14 03 12 11 07 01".split()  # first, so that two workers end together

@@ -116,7 +116,9 @@ def test_the_script_trains_on_its_first_rows_and_judges_on_the_rest(tmp_path):
     before = ranking.reciprocal_ranks(fresh, fresh, rows[42:])
     settings = {"lr": 1e-4, "warmup": 0.1, "scale": 20, "batch": 16, "epochs": 2, "progress": False}
     losses = training.train(fresh, fresh, rows[:42], **settings)
-    assert about["losses"] == pytest.approx(losses, rel=1e-3) and len(losses) == 4
+    # two halves of a batch are not rounded as the whole is, least of all in bfloat16; a process that saw
+    # its own half alone would have half as many wrong answers, and a far smaller loss
+    assert about["losses"] == pytest.approx(losses, rel=0.05) and len(losses) == 4
 
     after = ranking.reciprocal_ranks(trained, trained, rows[42:])
     assert about["held_out"]["MRR"] == pytest.approx(after.mean())

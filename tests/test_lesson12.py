@@ -259,6 +259,54 @@ def test_an_empty_exercise_is_told_what_it_should_give(name):
     assert said(getattr(lesson12, name), lambda *_: ...).startswith("Not yet written")
 
 
+@pytest.mark.parametrize(
+    "extra",
+    {
+        "nothing but the vector": lambda M: 0,
+        "layer 0 alone": lambda M: 8 * M + 12,
+        "the paper's upper layers": lambda M: 4 * (2 * M + M / np.log(M)) + 12,
+        "one link above": lambda M: 4 * (2 * M + 1) + 12,
+        "M links above": lambda M: 4 * 3 * M + 12,
+        "no level and place": lambda M: 4 * (2 * M + M / (M - 1)),
+        "eight bytes of them": lambda M: 4 * (2 * M + M / (M - 1)) + 8,
+    }.items(),
+    ids=lambda pair: pair[0],
+)
+def test_other_formulas_than_that_of_the_graph_are_refused(extra):
+    assert "Not yet: hnsw_bytes for" in said(lesson12.hnsw_bytes, lambda d, M: 4 * d + extra[1](M))
+
+
+def by_hand(query, vectors, centres, cells, nprobe, near=None, best=None):
+    """IVF with other ways to rank the centres and the rows than by their dot products."""
+    nearness = near or (lambda q, x: x @ q)
+    rows = np.concatenate([cells[i] for i in np.argsort(-nearness(query, centres))[:nprobe]])
+    return rows[np.argsort(-(best or (lambda q, x: x @ q))(query, vectors[rows]))][:10]
+
+
+distance = lambda q, x: -((x - q) ** 2).sum(axis=1)
+cosine = lambda q, x: x @ q / np.linalg.norm(x, axis=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    {
+        "centres by distance": lambda *given: by_hand(*given, near=distance),
+        "centres by cosine": lambda *given: by_hand(*given, near=cosine),
+        "rows by distance": lambda *given: by_hand(*given, best=distance),
+        "rows by cosine": lambda *given: by_hand(*given, best=cosine),
+        "one cell more": lambda *given: by_hand(*given[:-1], given[-1] + 1),
+        "every cell": lambda *given: by_hand(*given[:-1], 16),
+        "by number": lambda *given: np.sort(by_hand(*given)),
+        "eleven": lambda *given: np.append(by_hand(*given), 0),
+        "not whole numbers": lambda *given: by_hand(*given).astype(float),
+    }.items(),
+    ids=lambda pair: pair[0],
+)
+def test_another_search_than_that_of_the_cells_is_refused(wrong):
+    assert said(lesson12.ivf_search, by_hand).startswith("Right: ivf_search")
+    assert "Not yet: ivf_search for query" in said(lesson12.ivf_search, wrong[1])
+
+
 def test_wrong_answers_are_explained():
     assert "should be 54" in said(lesson12.hnsw_bytes, lambda d, M: 4 * d)
     places = lambda q, v, c, cells, n: np.arange(10)
