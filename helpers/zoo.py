@@ -11,10 +11,12 @@ stand-in, and nothing is downloaded.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn.functional import normalize
 
@@ -23,6 +25,7 @@ from helpers.pooling import cls_pool, mean_pool
 from helpers.texts import as_list
 
 if TYPE_CHECKING:
+    import bm25s
     from PIL.Image import Image
     from sentence_transformers import MultiVectorEncoder
 
@@ -143,6 +146,12 @@ class Late:
 
         return maxsim(queries, passages, chunk_elements=2_000_000)  # 8 MB at a time
 
+    def without_masks(self, queries: list[torch.Tensor], texts: Sequence[str]) -> list[torch.Tensor]:
+        """The tables of encoded questions without the rows of their [MASK]s, which stand last."""
+        read = self.model.tokenizer(as_list(texts))["input_ids"]
+        # one more than the tokenizer gives, for the mark of a question
+        return [table[: len(ids) + 1] for table, ids in zip(queries, read, strict=True)]
+
     def parameters(self) -> int:
         """Numbers in the encoder and the projection."""
         return sum(p.numel() for p in self.model.parameters())
@@ -182,6 +191,54 @@ class Clip:
     def parameters(self) -> int:
         """Numbers in both towers."""
         return sum(p.numel() for p in self.model.parameters())
+
+
+class GloVe:
+    """Averaged word vectors (lesson 1): no network, and a word is the same wherever it stands."""
+
+    def __init__(self):
+        self.table = models.word_vectors("glove-wiki-gigaword-100", limit=40_000, quiet=True)
+
+    def encode_passages(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, 100), length 1; zeros for a text of which no word is known."""
+        found = [self.table.get_mean_vector(re.findall(r"\w+", text.lower())) for text in as_list(texts)]
+        return normalize(torch.from_numpy(np.array(found)), dim=1)
+
+    encode_queries = encode_passages
+
+    def scores(self, queries: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
+        """(queries, passages): cosines."""
+        return queries @ passages.T
+
+    def parameters(self) -> int:
+        """Numbers in the table of words."""
+        return self.table.vectors.size
+
+
+class BM25:
+    """Shared words, counted (lesson 7): no vectors. English stop words are left out."""
+
+    def encode_queries(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text that are looked for."""
+        import bm25s
+
+        return bm25s.tokenize(as_list(texts), stopwords="en", show_progress=False, return_ids=False)
+
+    def encode_passages(self, texts: Sequence[str]) -> "bm25s.BM25":
+        """The index over the texts."""
+        import bm25s
+
+        index = bm25s.BM25()
+        index.index(self.encode_queries(texts), show_progress=False)
+        return index
+
+    def scores(self, queries: list[list[str]], passages: "bm25s.BM25") -> torch.Tensor:
+        """(queries, passages): BM25."""
+        return torch.from_numpy(np.array([passages.get_scores(words) for words in queries]))
+
+    def parameters(self) -> int:
+        """Nothing is learnt."""
+        return 0
 
 
 def _tower(folder: Path):

@@ -1,6 +1,7 @@
 """Every cell of lessons 0 to 5 and 8 runs again after all the others, last to first.
 
 Here lessons 0 and 8; the others on small models (tests/test_originals_in_place.py), where it takes less time.
+Lesson 14 does so too, on smaller beds (tests/test_lesson14.py).
 """
 
 from pathlib import Path

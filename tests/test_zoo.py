@@ -212,7 +212,7 @@ def tiny(request, originals):
 
 
 def test_every_model_of_the_table_is_made_here():
-    assert set(MAKE) | {"MiniLM"} == set(SETTINGS)
+    assert set(MAKE) | {"MiniLM", "BGE"} == set(SETTINGS)  # these two the course ships
     named = {tower for towers, *_ in SETTINGS.values() for tower in towers}
     assert named <= set(models.register())
 
@@ -327,6 +327,63 @@ def test_minilm_agrees_with_sentence_transformers(monkeypatch):
     library = SentenceTransformer(str(models.path(MINILM, quiet=True)), device="cpu")
     wanted = library.encode(PASSAGES, convert_to_tensor=True, normalize_embeddings=True)
     assert torch.allclose(model.encode_passages(PASSAGES), wanted, atol=1e-5)
+
+
+def test_bge_agrees_with_sentence_transformers_and_its_prompt():
+    from sentence_transformers import SentenceTransformer
+
+    model = zoo.load(*SETTINGS["BGE"], quiet=True)
+    library = SentenceTransformer(str(models.path("BAAI/bge-small-en-v1.5", quiet=True)), device="cpu")
+    for texts, mine, theirs in [
+        (QUESTIONS, model.encode_queries, library.encode_query),
+        (PASSAGES, model.encode_passages, library.encode_document),
+    ]:
+        wanted = theirs(texts, convert_to_tensor=True, normalize_embeddings=True)
+        assert torch.allclose(mine(texts), wanted, atol=1e-5)
+    unprompted = library.encode(QUESTIONS, convert_to_tensor=True, normalize_embeddings=True)
+    assert not torch.allclose(model.encode_queries(QUESTIONS), unprompted, atol=1e-2)
+
+
+@pytest.mark.parametrize("tiny", ["ColBERT"], indirect=True)
+def test_without_masks_the_rows_of_a_questions_own_tokens_are_left(tiny):
+    _, model, (folder,) = tiny
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [*QUESTIONS, "why " * 50]
+    whole = model.encode_queries(texts)
+    cut = model.without_masks(whole, texts)
+    for text, before, after in zip(texts, whole, cut, strict=True):
+        tokens = ["[CLS]", "[unused0]", *tokenizer.tokenize(text), "[SEP]"]
+        assert len(before) == 32 and torch.equal(after, before[: len(tokens)])
+        assert len(after) == min(len(tokens), 32)
+
+
+def test_glove_is_the_mean_of_known_words_and_zeros_without_one():
+    model = zoo.GloVe()
+    found = model.encode_passages(["The brass king!", "xqzv wqxx"])
+    wanted = np.mean(
+        [v / np.linalg.norm(v) for v in (model.table[w] for w in ("the", "brass", "king"))], axis=0
+    )
+    assert np.allclose(found[0], wanted / np.linalg.norm(wanted), atol=1e-5)
+    assert torch.equal(found[1], torch.zeros(100))
+    assert model.scores(found, found)[0].tolist() == pytest.approx([1, 0], abs=1e-5)
+    with pytest.raises(ValueError, match="text 1 of 1 is empty"):
+        model.encode_queries([" "])
+
+
+def test_bm25_is_the_librarys_and_no_shared_word_is_no_score():
+    import bm25s
+
+    model = zoo.BM25()
+    scores = model.scores(
+        model.encode_queries(["brass or zinc?", "Who is it?"]), model.encode_passages(PASSAGES)
+    )
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(PASSAGES, stopwords="en", show_progress=False), show_progress=False)
+    assert scores.shape == (2, 3) and scores[0].tolist() == pytest.approx(
+        list(index.get_scores(["brass", "zinc"]))
+    )
+    assert scores[0].argmax() == 2 and scores[0, 2] > 0 and scores[1].tolist() == [0, 0, 0]
+    assert model.parameters() == 0
 
 
 @pytest.mark.parametrize("tiny", list(MAKE), indirect=True)
