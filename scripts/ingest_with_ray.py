@@ -261,6 +261,16 @@ def cells(rows: int) -> int:
     return 2 ** round(np.log2(2 * rows**0.5))
 
 
+def index_ids(table: lancedb.table.Table) -> None:
+    """The index that finds a row by its id, made with the first rows and brought up to date with later ones."""
+    import lance_ray
+
+    if any(index.columns == ["id"] for index in table.list_indices()):
+        lance_ray.optimize_indices(table.uri, indices=["id_idx"])
+    elif table.count_rows():
+        table.create_index("id", config=lancedb.index.BTree())
+
+
 def build_indexes(address: str, rows: int, workers: int) -> None:
     """The vector index and the text index of a table of at least 10,000 rows, each worker a share of its files.
 
@@ -284,7 +294,7 @@ def build_indexes(address: str, rows: int, workers: int) -> None:
 
 
 def settings(
-    table: lancedb.table.Table, number: int = 50, k: int = 10
+    table: lancedb.table.Table, number: int = 20, k: int = 10
 ) -> Iterator[tuple[int, int, float, float]]:
     """(nprobes, refine_factor, recall@k against reading everything, median milliseconds) for each setting of LADDER.
 
@@ -363,10 +373,7 @@ def ingest(
             min_rows_per_file=ROWS_A_FILE,
         )
         table.checkout_latest()
-        if any(index.columns == ["id"] for index in table.list_indices()):
-            lance_ray.optimize_indices(table.uri, indices=["id_idx"])  # the new rows too
-        elif table.count_rows():
-            table.create_index("id", config=lancedb.index.BTree())
+        index_ids(table)
         print(f"part {number} of {len(cut)} ({part[0]:,} passages) is in the store", flush=True)
     if changed:  # few, so they come through this process, in one commit
         batches = embedded(everything, "changed").iter_batches(batch_size=args.batch, batch_format="pyarrow")
@@ -392,6 +399,7 @@ def index(args: argparse.Namespace, db: lancedb.DBConnection) -> None:
     if rows < 10_000:
         raise ValueError(f"{rows:,} rows need no index: below 10,000, reading them all is quick")
     begin = time.perf_counter()
+    index_ids(table)
     build_indexes(table.uri, rows, args.workers)
     seconds = time.perf_counter() - begin
     print(f"{rows:,} rows indexed in {cells(rows):,} cells, and their words, in {seconds:,.0f} s")
