@@ -1,7 +1,7 @@
 """docs/beyond_one_machine.md: its arithmetic, its code and its commands.
 
-The commands that run on one machine are run in test_many_processes.py, test_distributed.py and
-test_store_s3.py; here the options of all of them are held against the programs they name.
+The commands that run on one machine are run in test_many_processes.py, test_cluster.py,
+test_distributed.py and test_store_s3.py; here the options of all of them are held against the programs they name.
 """
 
 import ast
@@ -20,12 +20,14 @@ CODE = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [
     line for language, text in BLOCKS if not language for line in text.replace("\\\n", " ").splitlines()
 ]
-TABLE = [
+TABLES = [
     [c.strip().replace(",", "").replace("*", "") for c in line.strip("|").split("|")]
     for line in PAGE.splitlines()
     if re.match(r"\| [\d,]+ \|", line)
 ]
+TABLE, CLUSTER = TABLES[:3], TABLES[3:]  # the hours and the memory; the commits and the index
 SCRIPTS = [p.name for p in (ROOT / "scripts").glob("*.py")]
+SCRIPT = (ROOT / "scripts" / "ingest_with_ray.py").read_text(encoding="utf-8")
 LESSON = NOTEBOOKS / "13_retrieve_and_rerank.ipynb"
 
 
@@ -61,6 +63,26 @@ def test_what_the_prose_says_of_memory():
     assert "two hundred and forty" in PAGE and 15360 / 64 == 240
 
 
+def test_the_table_of_the_cluster_is_what_the_script_and_the_formulas_give():
+    import ingest_with_ray
+
+    assert [int(row[0]) for row in CLUSTER] == [10**8, 10**9]
+    million = 1_000_000  # the script's own number of rows a commit
+    assert f'"--rows-a-commit", type=at_least(1), default={million:_}' in SCRIPT
+    assert ingest_with_ray.ROWS_A_FILE == 262_144 and 'default=1024, help="passages' in SCRIPT
+    for row in CLUSTER:
+        n, commits, small, files, cells, centres, codes, read = map(float, row)
+        assert commits == n / million and small == np.ceil(n / 1024)
+        assert files == commits * np.ceil(million / ingest_with_ray.ROWS_A_FILE)
+        assert cells == ingest_with_ray.cells(int(n))
+        assert centres == pytest.approx(cells * 100 * 1536 / 1e9, abs=0.06) and codes == n * 48 / 1e9
+        assert read == pytest.approx(32 * n / cells * 48 / 1e6, abs=0.06)
+    assert "277,778 / *r* hours of one worker, so 11,574 / *r* workers for a day" in PAGE
+    assert round(1e9 / 3600) == 277_778 and round(1e9 / 86400) == 11_574
+    assert "48 GB and more than 500" in PAGE and 1e9 * (384 + 2 * 20 * 4) / 1e9 > 500
+    assert "1,536 GB in all" in PAGE
+
+
 def test_shards_lose_nothing():
     space = {}
     exec(next(c for c in CODE if "def search_shards" in c), space)
@@ -82,7 +104,7 @@ def test_shards_lose_nothing():
 
 
 def test_the_code_of_the_page_parses():
-    assert len(CODE) == 3
+    assert len(CODE) == 4
     for text in CODE:
         ast.parse(text)
 

@@ -6,7 +6,8 @@ import sys
 
 import lancedb
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from helpers import ROOT, checkpoints
@@ -86,95 +87,109 @@ def ingest(monkeypatch):
     return ingest_with_ray
 
 
-ROWS = pd.DataFrame({"id": ["1", "2"], "text": ["A lamp stands on the sill.", "The boat is blue."]})
-VECTORS = np.eye(2, 384, dtype=np.float32)
+ROWS = pa.table({"id": ["1", "2"], "text": ["A lamp stands on the sill.", "The boat is blue."]})
+
+
+def held(db, rows=ROWS, name="passages"):
+    """A table of the store with these rows and some vectors."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(384 * len(rows), dtype=np.float32)), 384)
+    return db.create_table(name, rows.append_column("vector", vectors))
 
 
 def test_one_and_1_are_one_id_and_a_changed_text_is_found(ingest, tmp_path):
-    db = lancedb.connect(tmp_path)
-    ingest.write(db, "passages", ROWS, VECTORS)
-    later = pd.DataFrame({"id": [2, 3, 1], "text": ["The boat is red.", "A bell rings.", ROWS["text"][0]]})
-    later.to_parquet(tmp_path / "later.parquet")
-    new, changed = ingest.missing(db, "passages", ingest.read(str(tmp_path / "later.parquet")))
-    assert new["id"].tolist() == ["3"] and changed["text"].tolist() == ["The boat is red."]
-    ingest.write(db, "passages", new, VECTORS[:1])
-    ingest.write(db, "passages", changed, VECTORS[:1] * 2, replace=True)
-    found = db.open_table("passages").to_pandas().set_index("id")
-    assert found["text"].to_dict() == {"1": ROWS["text"][0], "2": "The boat is red.", "3": "A bell rings."}
-    assert found.loc["2", "vector"][0] == 2
-    assert [
-        part.empty for part in ingest.missing(db, "passages", ingest.read(str(tmp_path / "later.parquet")))
-    ] == [
-        True,
-        True,
-    ]
+    table = held(lancedb.connect(tmp_path))
+    later = pa.table(
+        {"id": [2, 3, 1], "text": ["The boat is red.", "A bell rings.", " " + ROWS["text"][0].as_py()]}
+    )
+    assert ingest.standing(table, ingest.clean(later)).tolist() == ["changed", "new", "there"]
+    quoted = ingest.clean(pa.table({"id": ["it's' OR '1' = '1"], "text": ["a"]}))
+    assert ingest.standing(table, quoted).tolist() == ["new"]
+    table.add(
+        pa.table({"id": quoted["id"], "text": quoted["text"], "vector": [[0.0] * 384]}, schema=table.schema)
+    )
+    assert ingest.standing(table, quoted).tolist() == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"id": "1", "text": " "}, "the column 'text' of the id '1' is empty"),
+        ({"id": "1", "text": None}, "the column 'text' of the id '1' is missing"),
+        ({"id": None, "text": "a"}, "the column 'id' is missing"),
+        ({"id": True, "text": "a"}, "the column 'id' is True, not a text"),
+    ],
+)
+def test_a_row_that_cannot_be_embedded(ingest, row, said):
+    with pytest.raises(ValueError, match=said):
+        ingest.clean(pa.Table.from_pylist([row]))
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (
-            lambda rows: rows.assign(source="attic"),
+            lambda rows: rows.append_column("source", [["attic"] * 2]),
             "the column 'source' is in the passages and not in the store's",
         ),
-        (lambda rows: rows.assign(kind=1), "the column 'kind' holds int64 in the passages and"),
         (
-            lambda rows: rows.drop(columns="kind"),
+            lambda rows: rows.set_column(2, "kind", [[1, 1]]),
+            "the column 'kind' holds int64 in the passages and",
+        ),
+        (
+            lambda rows: rows.drop_columns("kind"),
             "the column 'kind' is in the store's table and not in the passages",
         ),
     ],
 )
 def test_columns_are_compared_before_anything_is_embedded(ingest, tmp_path, change, said):
-    db = lancedb.connect(tmp_path)
-    rows = ROWS.assign(kind="a")
-    ingest.write(db, "passages", rows, VECTORS)
-    assert ingest.missing(db, "passages", rows)[0].empty
+    rows = ROWS.append_column("kind", [["a", "a"]])
+    table = held(lancedb.connect(tmp_path), rows)
+    ingest.check_columns(table.schema, rows.schema)
     with pytest.raises(ValueError, match=said):
-        ingest.missing(db, "passages", change(rows))
+        ingest.check_columns(table.schema, change(rows).schema)
 
 
 def test_a_table_of_other_vectors_and_the_eleventh_table(ingest, tmp_path):
     db = lancedb.connect(tmp_path)
     for number in range(12):
-        db.create_table(f"other{number:02}", ROWS.assign(vector=[[0.0]] * 2))
-    ingest.write(db, "passages", ROWS, VECTORS)
-    assert ingest.missing(db, "passages", ROWS)[0].empty
+        db.create_table(f"other{number:02}", ROWS.append_column("vector", [[[0.0]] * 2]))
+    assert ingest.opened(db, "passages") is None
     with pytest.raises(ValueError, match="no vectors of MiniLM"):
-        ingest.missing(db, "other11", ROWS)
+        ingest.check_columns(ingest.opened(db, "other11").schema, ROWS.schema)
 
 
-WRITER = """
-import sys, lancedb, numpy as np, pandas as pd, ingest_with_ray
-number = int(sys.argv[2])
-rows = pd.DataFrame({"id": [f"{number}-{i}" for i in range(50)], "text": ["a lamp"] * 50})
-sys.stdin.readline()
-ingest_with_ray.write(lancedb.connect(sys.argv[1]), "passages", rows, np.ones((50, 384), dtype=np.float32))
-"""
-
-
-def test_four_first_writers_at_one_moment_lose_nothing(tmp_path):
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, tmp_path / "store", str(n)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            cwd=ROOT / "scripts",
-        )
-        for n in range(4)
+def test_parts_are_whole_files_of_enough_rows(ingest, tmp_path):
+    pytest.importorskip(
+        "lance_ray", reason='Ray is not installed; it comes with: pip install -e ".[cluster]"'
+    )
+    for number in range(5):
+        pq.write_table(ROWS, tmp_path / f"{number}.parquet")
+    schema, cut, _ = ingest.parts(str(tmp_path), 3, 10)
+    assert schema.names == ["id", "text"] and [(rows, len(files)) for rows, files in cut] == [
+        (4, 2),
+        (4, 2),
+        (2, 1),
     ]
-    for process in started:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in started:
-        assert process.wait(120) == 0, process.stderr.read()[-800:]
-    ids = lancedb.connect(tmp_path / "store").open_table("passages").to_arrow()["id"].to_pylist()
-    assert len(ids) == len(set(ids)) == 200
+    fragments = held(lancedb.connect(tmp_path / "store"))
+    fragments.add(ROWS.append_column("vector", [[[0.0] * 384] * 2]).cast(fragments.schema))
+    fragments.drop_columns(["vector"])
+    assert ingest.parts(fragments.uri, 2, 10)[1] == [(2, [0]), (2, [1])]
+    pq.write_table(ROWS.append_column("vector", [[0, 0]]), tmp_path / "v.parquet")
+    with pytest.raises(ValueError, match="the column 'vector' is what this script makes"):
+        ingest.parts(str(tmp_path / "v.parquet"), 3, 10)
+    pq.write_table(ROWS.drop_columns("text"), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="no column 'text'; it has id"):
+        ingest.parts(str(tmp_path / "t.parquet"), 3, 10)
+    pq.write_table(ROWS[:0], tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match="has no rows"):
+        ingest.parts(str(tmp_path / "none.parquet"), 3, 10)
 
 
 def test_a_file_in_the_place_of_a_store(tmp_path):
-    pytest.importorskip("ray", reason='Ray is not installed; it comes with: pip install -e ".[cluster]"')
-    ROWS.to_csv(tmp_path / "mine.tsv", sep="\t", index=False)
+    pytest.importorskip(
+        "lance_ray", reason='Ray is not installed; it comes with: pip install -e ".[cluster]"'
+    )
+    (tmp_path / "mine.tsv").write_text("id\ttext\n1\ta lamp\n", encoding="utf-8")
     (tmp_path / "store").write_text("mine", encoding="utf-8")
     command = [
         "scripts/ingest_with_ray.py",
@@ -192,7 +207,15 @@ def test_a_file_in_the_place_of_a_store(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [["--workers", "0"], ["--batch", "0"], ["--threads", "-1"], ["--length", "600"], ["--gpus", "-1"]],
+    [
+        ["--workers", "0"],
+        ["--batch", "0"],
+        ["--threads", "-1"],
+        ["--length", "600"],
+        ["--gpus", "-1"],
+        ["--rows-a-commit", "0"],
+        ["--env", "NOBODY_HAS_SET_THIS"],
+    ],
 )
 def test_senseless_numbers_of_the_ingest(tmp_path, options):
     command = [
