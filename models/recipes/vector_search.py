@@ -3,7 +3,7 @@
     python models/recipes/vector_search.py                        # a million of 384 dimensions
     python models/recipes/vector_search.py --number 10000000      # ten million, in blocks
     python models/recipes/vector_search.py --number 20000         # a small one, in half a minute
-    python models/recipes/vector_search.py --number 200000 --rules          # nlist, M and k_factor, one at a time
+    python models/recipes/vector_search.py --number 100000 --rules          # nlist, M and k_factor, one at a time
     python models/recipes/vector_search.py --number 100000 --index HNSW32 --out FILE
 
 One line for each index and setting: seconds to train and fill it, recall@10 against exact search,
