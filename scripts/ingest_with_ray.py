@@ -404,7 +404,7 @@ def index(args: argparse.Namespace, db: lancedb.DBConnection) -> None:
     seconds = time.perf_counter() - begin
     print(f"{rows:,} rows indexed in {cells(rows):,} cells, and their words, in {seconds:,.0f} s")
     table.checkout_latest()
-    for nprobes, refine, recall, ms in settings(table):
+    for nprobes, refine, recall, ms in settings(table, args.questions):
         how = f"nprobes {nprobes}, refine_factor {refine}" if nprobes else "reading everything"
         print(f"{how}: recall@10 {recall:.3f}, {ms:.1f} ms a question")
 
@@ -426,6 +426,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--table", default="passages")
     parser.add_argument("--passages", help="with `id` and `text`: Parquet, NAME.lance, or a text table")
     parser.add_argument("--index", action="store_true", help="build the vector index and the text index")
+    parser.add_argument("--questions", type=at_least(1), default=20, help="how many measure the index")
     parser.add_argument("--workers", type=at_least(1), default=2)
     parser.add_argument("--threads", type=at_least(1), default=1, help="processor cores of each worker")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each worker")
