@@ -275,7 +275,7 @@ def build_indexes(address: str, rows: int, workers: int) -> None:
     """The vector index and the text index of a table of at least 10,000 rows, each worker a share of its files.
 
     Vectors: cells, and in them 96 codes of 4 bits (lesson 12), 48 bytes a vector. The cells' centres are
-    found here, from a hundred vectors a cell.
+    found here, from a hundred vectors a cell, or fewer where there are no more.
     """
     import lance_ray
 
@@ -287,7 +287,7 @@ def build_indexes(address: str, rows: int, workers: int) -> None:
         num_partitions=cells(rows),
         num_sub_vectors=96,
         num_bits=4,
-        sample_rate=100,
+        sample_rate=min(100, rows // cells(rows)),
         num_workers=workers,
     )
     lance_ray.create_scalar_index(address, column="text", index_type="INVERTED", num_workers=workers)

@@ -228,7 +228,7 @@ def test_two_kills_lose_nothing_and_double_nothing(bucket, head, capsys):
     assert logs and not [f for f in logs if STORAGE["AWS_SECRET_ACCESS_KEY"].encode() in f.read_bytes()]
 
 
-def test_the_indexes_find_what_reading_everything_finds(head, tmp_path):
+def test_the_indexes_find_what_reading_everything_finds(bucket, head, tmp_path):
     """On a folder, where a read costs nothing: both indexes by two workers, and the one on id."""
     draw = np.random.default_rng(0)
     vectors = draw.standard_normal((400, 384))[draw.integers(400, size=MADE)]
