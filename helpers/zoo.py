@@ -201,8 +201,8 @@ class GloVe:
 
     def encode_passages(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, 100), length 1; zeros for a text of which no word is known."""
-        found = [self.table.get_mean_vector(re.findall(r"\w+", text.lower())) for text in as_list(texts)]
-        return normalize(torch.from_numpy(np.array(found)), dim=1)
+        split = [re.findall(r"\w+", text.lower()) or [""] for text in as_list(texts)]  # "" is unknown
+        return normalize(torch.from_numpy(np.array([self.table.get_mean_vector(w) for w in split])), dim=1)
 
     encode_queries = encode_passages
 
@@ -225,16 +225,22 @@ class BM25:
         return bm25s.tokenize(as_list(texts), stopwords="en", show_progress=False, return_ids=False)
 
     def encode_passages(self, texts: Sequence[str]) -> "bm25s.BM25":
-        """The index over the texts."""
+        """The index over the texts. Raises ValueError where none of them has a word to be found by."""
         import bm25s
 
+        words = self.encode_queries(texts)
+        if not any(words):
+            raise ValueError(
+                "no text has a word that BM25 looks for; the commonest English ones are left out"
+            )
         index = bm25s.BM25()
-        index.index(self.encode_queries(texts), show_progress=False)
+        index.index(words, show_progress=False)
         return index
 
     def scores(self, queries: list[list[str]], passages: "bm25s.BM25") -> torch.Tensor:
-        """(queries, passages): BM25."""
-        return torch.from_numpy(np.array([passages.get_scores(words) for words in queries]))
+        """(queries, passages): BM25; zeros for a query of which no word is left."""
+        nothing = np.zeros(passages.scores["num_docs"], dtype=np.float32)
+        return torch.from_numpy(np.array([passages.get_scores(w) if w else nothing for w in queries]))
 
     def parameters(self) -> int:
         """Nothing is learnt."""

@@ -365,6 +365,13 @@ def test_an_index_that_the_recipe_does_not_know_is_refused():
     assert run.returncode == 2 and "--index HNSW7: here there are Flat; IVF256,PQ96x4fs,RFlat" in run.stderr
 
 
+def test_more_real_sentences_than_there_are_are_refused(monkeypatch):
+    recipe = runpy.run_path(str(RECIPE))
+    monkeypatch.setitem(recipe["real"].__globals__, "sentences", lambda: ["one short sentence"] * 3)
+    with pytest.raises(ValueError, match="the documentation has 3 such sentences; ask for no more"):
+        recipe["real"](4)
+
+
 def test_too_few_real_vectors_are_refused():
     with pytest.raises(ValueError, match="20 real vectors are too few: more than 20 are needed"):
         runpy.run_path(str(RECIPE))["more_like"](clusters(20), 100)

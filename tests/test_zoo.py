@@ -359,13 +359,13 @@ def test_without_masks_the_rows_of_a_questions_own_tokens_are_left(tiny):
 
 def test_glove_is_the_mean_of_known_words_and_zeros_without_one():
     model = zoo.GloVe()
-    found = model.encode_passages(["The brass king!", "xqzv wqxx"])
+    found = model.encode_passages(["The brass king!", "xqzv wqxx", "?!"])
     wanted = np.mean(
         [v / np.linalg.norm(v) for v in (model.table[w] for w in ("the", "brass", "king"))], axis=0
     )
     assert np.allclose(found[0], wanted / np.linalg.norm(wanted), atol=1e-5)
-    assert torch.equal(found[1], torch.zeros(100))
-    assert model.scores(found, found)[0].tolist() == pytest.approx([1, 0], abs=1e-5)
+    assert torch.equal(found[1:], torch.zeros(2, 100))
+    assert model.scores(found, found)[0].tolist() == pytest.approx([1, 0, 0], abs=1e-5)
     with pytest.raises(ValueError, match="text 1 of 1 is empty"):
         model.encode_queries([" "])
 
@@ -384,6 +384,9 @@ def test_bm25_is_the_librarys_and_no_shared_word_is_no_score():
     )
     assert scores[0].argmax() == 2 and scores[0, 2] > 0 and scores[1].tolist() == [0, 0, 0]
     assert model.parameters() == 0
+    assert model.scores(model.encode_queries(["of the", "?"]), index).tolist() == [[0, 0, 0]] * 2
+    with pytest.raises(ValueError, match="no text has a word that BM25 looks for"):
+        model.encode_passages(["of the", "?"])
 
 
 @pytest.mark.parametrize("tiny", list(MAKE), indirect=True)

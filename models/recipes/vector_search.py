@@ -50,8 +50,13 @@ def sentences() -> list[str]:
 
 
 def real(number: int) -> np.ndarray:
-    """MiniLM's embeddings of `number` sentences, (number, 384), length 1; kept in the cache."""
+    """MiniLM's embeddings of `number` sentences, (number, 384), length 1; kept in the cache.
+
+    Raises ValueError where the documentation has fewer sentences.
+    """
     place, texts = cache() / "vector_search", sentences()[:number]
+    if len(texts) < number:
+        raise ValueError(f"the documentation has {len(texts):,} such sentences; ask for no more")
     place.mkdir(exist_ok=True)
     file = place / f"minilm-{hashlib.sha256(repr(texts).encode()).hexdigest()[:12]}.npy"
     with FileLock(file.with_suffix(".lock")):
@@ -310,7 +315,10 @@ def main() -> None:
     if args.index:
         chosen = {name: asked for name, asked in chosen.items() if name in args.index}
     sample = min(4_000, args.number // 20)
-    rows = real(args.number if args.real else sample + sample // 4)
+    try:
+        rows = real(args.number if args.real else sample + sample // 4)
+    except ValueError as e:
+        parser.error(str(e))
     if args.dimensions < 384:
         from sklearn.decomposition import PCA
 
