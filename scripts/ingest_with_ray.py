@@ -262,12 +262,17 @@ def cells(rows: int) -> int:
 
 
 def index_ids(table: lancedb.table.Table) -> None:
-    """The index that finds a row by its id, made with the first rows and brought up to date with later ones."""
+    """The index that finds a row by its id, made with the first rows and brought up to date with later ones.
+
+    The ids that pandas writes are `large_string`, which can have no such index; they become `string`.
+    """
     import lance_ray
 
     if any(index.columns == ["id"] for index in table.list_indices()):
         lance_ray.optimize_indices(table.uri, indices=["id_idx"])
     elif table.count_rows():
+        if table.schema.field("id").type == pa.large_string():
+            table.alter_columns({"path": "id", "data_type": pa.string()})
         table.create_index("id", config=lancedb.index.BTree())
 
 

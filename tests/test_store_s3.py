@@ -1,8 +1,6 @@
 """The same store on object storage that many machines share: an `s3://` address.
 
-moto's server plays S3 on loopback. It keeps the objects in memory and answers as S3 does, also to
-the write that succeeds only if there is no such object yet, on which a commit rests. It says
-nothing about the times and the failures of a real network.
+moto's server plays S3 on loopback (loopback_s3.py says what it does and what not).
 """
 
 import itertools
@@ -12,23 +10,20 @@ import sys
 import time
 
 import lancedb
+import loopback_s3
 import pyarrow as pa
 import pytest
 import store_writer
 from books import definitions, path, stretch
 from store_writer import NAME, ROWS, batch
 
-moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-
 LESSON = path("12")
 
 
 @pytest.fixture(scope="module")
 def server():
-    s3 = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    s3.start()
-    yield "http://{}:{}".format(*s3.get_host_and_port())
-    s3.stop()
+    with loopback_s3.serving() as environment:
+        yield environment
 
 
 @pytest.fixture
@@ -36,22 +31,10 @@ def bucket(server, monkeypatch):
     """The address of an empty bucket; the environment says how to reach it, as a reader's would."""
     import boto3
 
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "course",
-        "AWS_SECRET_ACCESS_KEY": "course",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }.items():
+    for name, value in server.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="course")
     yield "s3://course"
-    files = boto3.resource("s3").Bucket("course")
-    files.objects.all().delete()
-    files.delete()
+    boto3.resource("s3").Bucket("course").objects.all().delete()
 
 
 def test_one_writer_and_two_readers(bucket):
