@@ -10,6 +10,7 @@
     data.transfer("tags")   # part, words, tags        (shared_data/transfer_tags.tsv; see there)
     data.docs_questions()  # question_id, question, object, grade (shared_data/docs_questions.tsv)
     data.documentation_questions()  # object, style, part, question (shared_data/documentation_questions.tsv)
+    data.pronouns()      # documents, questions        (shared_data/pronouns.tsv, pronouns_questions.tsv)
     data.tales()         # the text of shared_data/tales.txt, a list of paragraphs
 
 Every reader takes the path of a file of your own instead: TSV, CSV, JSON lines or Parquet, as
@@ -200,6 +201,35 @@ def transfer(task: str, path: str | Path | None = None) -> "pandas.DataFrame":
         if wrong:
             raise ValueError(f"{path.name}, row {line}: {wrong}")
     return table
+
+
+def pronouns(
+    path: str | Path | None = None, questions: str | Path | None = None
+) -> "tuple[pandas.DataFrame, pandas.DataFrame]":
+    """Short documents of which only the first sentence names the subject, and questions that name it.
+
+    Returns (sentences, questions): columns document, title, sentence (from 1), text; and document,
+    sentence (the one that answers), question. Raises as `qa_pairs` does; also where the sentences of a
+    document are not numbered 1, 2, 3, ... and for a question whose sentence is not there.
+    """
+    path, questions = Path(path or SHARED / "pronouns.tsv"), Path(questions or SHARED / "pronouns_questions.tsv")
+    numbers = ["document", "sentence"]
+    told = tables.read(path, ["document", "title", "sentence", "text"], numbers=numbers)
+    asked = tables.read(questions, ["document", "sentence", "question"], numbers=numbers)
+    there: dict[str, int] = {}
+    for line, row in enumerate(told.itertuples(), 2):
+        there[row.document] = there.get(row.document, 0) + 1
+        if row.sentence != str(there[row.document]):
+            raise ValueError(
+                f"{path.name}, row {line}: sentence is {row.sentence!r}; the next of document "
+                f"{row.document} is {there[row.document]}"
+            )
+    for line, row in enumerate(asked.itertuples(), 2):
+        if not (row.sentence.isdigit() and 1 <= int(row.sentence) <= there.get(row.document, 0)):
+            raise ValueError(
+                f"{questions.name}, row {line}: there is no sentence {row.sentence} of document {row.document}"
+            )
+    return told.astype({"document": int, "sentence": int}), asked.astype({"document": int, "sentence": int})
 
 
 def tales(path: str | Path | None = None) -> list[str]:
