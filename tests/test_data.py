@@ -89,6 +89,37 @@ def test_nli():
     assert words.mean().iloc[1:].max() - words.mean().iloc[1:].min() < 1, "length tells nothing"
 
 
+def test_only_the_first_sentence_of_a_document_names_its_subject():
+    told, asked = data.pronouns()
+    assert (told["document"].nunique(), len(told), len(asked)) == (40, 239, 119)
+    card = (ROOT / "shared_data" / "README.md").read_text(encoding="utf-8")
+    assert "40 short documents of five or six sentences, 239 sentences in all" in card and "and 119 questions" in card
+    assert told["text"].is_unique and asked["question"].is_unique
+    for document, rows in told.groupby("document"):
+        name = [word for word in re.findall(r"[A-Z]\w{3,}", rows["title"].iloc[0])] or [rows["title"].iloc[0]]
+        sentences, questions = list(rows["text"]), asked[asked["document"] == document]
+        assert rows["title"].nunique() == 1 and 5 <= len(sentences) <= 6
+        assert any(word.lower() in sentences[0].lower() for word in name)
+        for word in name:
+            assert not any(re.search(rf"\b{word}\b", text, re.I) for text in sentences[1:]), (word, sentences)
+        assert 2 <= len(questions) <= 3 and (questions["sentence"] > 1).all()
+        assert questions["sentence"].is_unique
+        for question in questions["question"]:
+            assert any(word.lower() in question.lower() for word in name), question
+
+
+def test_a_bad_table_of_pronouns_gets_one_sentence(tmp_path):
+    told, asked = tmp_path / "told.tsv", tmp_path / "asked.tsv"
+    heads = "document\ttitle\tsentence\ttext\n", "document\tsentence\tquestion\n"
+    asked.write_text(heads[1] + "1\t2\tWho is he?\n", encoding="utf-8")
+    told.write_text(heads[0] + "1\tBob\t1\tBob sits.\n1\tBob\t3\tHe reads.\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="told.tsv, row 3: sentence is '3'; the next of document 1 is 2"):
+        data.pronouns(told, asked)
+    told.write_text(heads[0] + "1\tBob\t1\tBob sits.\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="asked.tsv, row 2: there is no sentence 2 of document 1"):
+        data.pronouns(told, asked)
+
+
 def test_tales():
     assert len(" ".join(data.tales()).split()) > 10_000
 
