@@ -212,7 +212,10 @@ def pronouns(
     sentence (the one that answers), question. Raises as `qa_pairs` does; also where the sentences of a
     document are not numbered 1, 2, 3, ... and for a question whose sentence is not there.
     """
-    path, questions = Path(path or SHARED / "pronouns.tsv"), Path(questions or SHARED / "pronouns_questions.tsv")
+    path, questions = (
+        Path(path or SHARED / "pronouns.tsv"),
+        Path(questions or SHARED / "pronouns_questions.tsv"),
+    )
     numbers = ["document", "sentence"]
     told = tables.read(path, ["document", "title", "sentence", "text"], numbers=numbers)
     asked = tables.read(questions, ["document", "sentence", "question"], numbers=numbers)

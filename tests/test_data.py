@@ -93,10 +93,13 @@ def test_only_the_first_sentence_of_a_document_names_its_subject():
     told, asked = data.pronouns()
     assert (told["document"].nunique(), len(told), len(asked)) == (40, 239, 119)
     card = (ROOT / "shared_data" / "README.md").read_text(encoding="utf-8")
-    assert "40 short documents of five or six sentences, 239 sentences in all" in card and "and 119 questions" in card
+    assert (
+        "40 short documents of five or six sentences, 239 sentences in all" in card
+        and "and 119 questions" in card
+    )
     assert told["text"].is_unique and asked["question"].is_unique
     for document, rows in told.groupby("document"):
-        name = [word for word in re.findall(r"[A-Z]\w{3,}", rows["title"].iloc[0])] or [rows["title"].iloc[0]]
+        name = re.findall(r"[A-Z]\w{3,}", rows["title"].iloc[0]) or [rows["title"].iloc[0]]
         sentences, questions = list(rows["text"]), asked[asked["document"] == document]
         assert rows["title"].nunique() == 1 and 5 <= len(sentences) <= 6
         assert any(word.lower() in sentences[0].lower() for word in name)

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import normalize
+from transformers import AutoTokenizer
 
-from helpers import data, models, pooling, ranking, training
+from helpers import data, documentation, models, pooling, ranking, training
 from helpers.exercises import lesson16
 
 LESSON = books.path("16")
@@ -49,7 +50,7 @@ def test_last_token_is_the_librarys():
 
 
 def test_under_the_causal_mask_a_vector_does_not_see_what_follows():
-    tokenizer = __import__("transformers").AutoTokenizer.from_pretrained(models.path(recipe.NETWORK, quiet=True))
+    tokenizer = AutoTokenizer.from_pretrained(models.path(recipe.NETWORK, quiet=True))
     batch = tokenizer(["the bank of the river", "the bank of the city"], return_tensors="pt")
     for mask, same in (("causal", True), ("both sides", False)):
         with torch.no_grad():
@@ -66,10 +67,6 @@ def test_reciprocal_ranks_count_ties_against_the_answer():
 
 
 def test_the_lesson_trains_as_the_recipe_does(monkeypatch):
-    from transformers import AutoTokenizer
-
-    from helpers import documentation
-
     tokenizer = AutoTokenizer.from_pretrained(models.path(recipe.NETWORK, quiet=True))
     monkeypatch.setattr(recipe, "STEPS", 2)
     monkeypatch.setattr(recipe, "PAIRS", 4)
@@ -98,7 +95,11 @@ def test_late_chunks_are_means_of_the_librarys_token_vectors():
 
 
 def test_best_rank_counts_the_best_of_several_right_texts():
-    given = {"texts_searched": ["a", "b", "c"], "twenty": ["q", "r"], "answers_of": {"q": {"a", "c"}, "r": {"b"}}}
+    given = {
+        "texts_searched": ["a", "b", "c"],
+        "twenty": ["q", "r"],
+        "answers_of": {"q": {"a", "c"}, "r": {"b"}},
+    }
     mine = lesson("best_rank", torch=torch, **given)["best_rank"]
     assert mine([[0.1, 0.9, 0.5], [0.2, 0.1, 0.1]]).tolist() == pytest.approx([1 / 2, 1 / 3])
     assert mine([[0.1, 0.2, 0.5], [0.2, 0.9, 0.1]]).tolist() == pytest.approx([1, 1])
@@ -127,7 +128,12 @@ def test_the_register_is_that_of_the_installed_library():
         card = mteb.get_model_meta(public, fetch_from_hf=False)
         name = public.split("/")[1].replace("-v2-mntp-supervised", "")
         line = next(line for line in shown.splitlines() if line.startswith(name + " "))
-        wanted = [card.release_date, f"{card.n_parameters / 1e6:,.0f} M", card.embed_dim, f"{card.max_tokens:,.0f}"]
+        wanted = [
+            card.release_date,
+            f"{card.n_parameters / 1e6:,.0f} M",
+            card.embed_dim,
+            f"{card.max_tokens:,.0f}",
+        ]
         assert re.split(r" {2,}", line)[1:] == [*map(str, wanted), card.license], name
 
 
@@ -173,8 +179,12 @@ def test_usual_wrong_answers_are_refused(capsys):
         lesson16.pool_spans,
         lambda states, spans: states,
         lambda states, spans: torch.stack([states[a:b].mean(dim=0) for a, b in spans]),  # not of length 1
-        lambda states, spans: normalize(torch.stack([states[a : b + 1].mean(dim=0) for a, b in spans]), dim=1),
-        lambda states, spans: normalize(torch.stack([states[a:b].max(dim=0).values for a, b in spans]), dim=1),
+        lambda states, spans: normalize(
+            torch.stack([states[a : b + 1].mean(dim=0) for a, b in spans]), dim=1
+        ),
+        lambda states, spans: normalize(
+            torch.stack([states[a:b].max(dim=0).values for a, b in spans]), dim=1
+        ),
         lambda states, spans: torch.full((len(spans), 4), float("nan")),
     )
     refused(
@@ -188,4 +198,138 @@ def test_usual_wrong_answers_are_refused(capsys):
 
 
 # prose ---------------------------------------------------------------------------------------
-PROSETESTS
+def test_what_the_prose_says_of_the_decoder_is_what_the_cells_show():
+    text = prose()
+    runs = dict(re.findall(r"(?m)^(\S.*?) MRR (\S+) \[", books.shown("16", "decoder")))
+    runs = {" ".join(name.split()): float(mrr) for name, mrr in runs.items()}
+    both, mean = runs["as shipped both sides mean"], runs["as shipped causal mean"]
+    last = runs["as shipped causal last"]
+    mask_off, step_two = runs["next words both sides mean"], runs["masked next word both sides mean"]
+    loses = found("steps", r"next words, then pairs: mean minus last token -(\S+) \[-(\S+), -(\S+)\], a loss")
+    gains = [
+        found("steps", rf"{w}, then pairs: both sides minus causal mean \+(\S+) .*?, a gain")[0]
+        for w in STARTS
+    ]
+    leads = [
+        found(
+            "steps", rf"{w}, then pairs: both sides minus last token \+(\S+) \[-\S+, \+\S+\], no difference"
+        )[0]
+        for w in STARTS
+    ]
+    assert found("steps", r"as shipped, then pairs: mean minus last token \S+ \[\S+, \S+\], (no difference)")
+    (left,) = found(
+        "steps", r"step two of LLM2Vec, with minus without: \+(\S+) \[-\S+, \+\S+\], no difference"
+    )
+    for sentence in (
+        f"the mask costs {both - mean:.2f} and the last token {mean - last:.2f} more",
+        f"the mean loses {loses[0]} (interval {loses[2]} to {loses[1]})",
+        f"gains over the causal mean, by {gains[0]} and by {gains[1]}",
+        f"it leads by {leads[0]} and {leads[1]}, and both intervals reach below 0",
+        f"from {mask_off:.3f} to {step_two:.3f}; after the pairs what is left of it, {left}, cannot be told",
+        f"BM25 has {years('BM25')} and MiniLM {years('MiniLM')} (section 7), and no run reaches either",
+    ):
+        assert sentence in text, sentence
+    assert max(runs.values()) < float(years("BM25"))
+    mini, gemma = (
+        float(re.search(rf"{name} +\S+ +(\S+) M", books.shown("16", "register"))[1]) for name in SIZES
+    )
+    assert f"has {gemma / mini:.0f} times as many parameters as MiniLM" in text
+
+
+STARTS = ("as shipped", "next words")
+SIZES = ("all-MiniLM-L6-v2", "embeddinggemma-300m")
+
+
+def years(name):
+    return found("years", rf"(?m)^{re.escape(name)} +MRR (\S+) ")[0]
+
+
+def test_what_the_prose_says_of_instructions_is_what_the_cell_shows():
+    def moved(model, kind):
+        pattern = rf"{model}, documentation: .*?{kind} +(\S+) \["
+        return found("instructions", pattern)[0]
+
+    text = prose()
+    for sentence in (
+        f"on the documentation {moved('BGE', 'its own')}, with an interval on both sides of 0",
+        f"costs it {moved('BGE', 'nonsense')[1:]} on the documentation, and the sentence for another task "
+        f"{moved('BGE', 'of another task')[1:]}",
+        f"BGE's by {moved('MiniLM', 'its own')[1:]}, the one of another task by {moved('MiniLM', 'of another task')[1:]}",
+    ):
+        assert sentence in text, sentence
+    shown = books.shown("16", "instructions")
+    assert shown.split("MiniLM, doc")[1].count("a loss") == 6  # each of the three, on both beds
+    assert len(re.findall(r"its own +\S+ \[\S+, \S+\], no difference", shown)) == 2
+
+
+def test_what_the_prose_says_of_the_filter_is_what_the_cell_shows():
+    def kept(k):
+        return found(
+            "consistency",
+            rf"first +{k}, kept of good (\d+)%, any other (\d+)%, neighbour (\d+)%, search words (\d+)%, needs (\d+)%",
+        )
+
+    ten, many, text = kept(10), kept(200), prose()
+    for sentence in (
+        f"passes {ten[1]} % of the questions that were given to any other object, and {ten[2]} % of those",
+        f"{100 - int(ten[0])} % of the good ones are thrown away",
+        f"typed as search words {ten[3]} % are kept, of needs told in other words {ten[4]} %",
+        f"at 200 it keeps {many[0]} % of the good, and {many[1]} % of the far ones",
+    ):
+        assert sentence in text, sentence
+
+
+def test_what_the_prose_says_of_long_texts_is_what_the_cells_show():
+    (alone,) = found("late", r"alone: MRR (\S+)")
+    (late,) = found("late", r"late chunking: MRR \S+, minus alone \+(\S+) ")
+    (title,) = found("late", r"titled: MRR \S+, minus alone \+(\S+) ")
+    (words,) = found("late", r"titled, BM25: MRR (\S+),")
+    differ = found("late", r"late chunking minus titled: -(\S+) \[-(\S+), -(\S+)\], a loss")
+    where = found("where", r"\nalone +(\S+) +(\S+) +(\S+)")
+    text = prose()
+    for sentence in (
+        f"MRR {alone}. The document is found all the same, for {float(where[0]):.0%}".replace("%", " %"),
+        f"comes first for {float(where[1]):.0%} of the questions".replace("%", " %"),
+        f"the right sentence is ahead for {float(where[2]):.0%}, less than chance".replace("%", " %"),
+        f"**Late chunking** brings {late} without",
+        f"brings more still, {title}, and the difference between the two is clear of 0 ({differ[0]}, interval "
+        f"{differ[2]} to {differ[1]})",
+        f"BM25 over titled sentences has {float(words):.2f}",
+    ):
+        assert sentence in text, sentence
+    assert float(where[2]) < 1 / 6
+
+
+def test_what_the_prose_says_of_bridges_lists_and_choices_is_what_the_cells_show():
+    def shares(pairs):
+        return [
+            round(float(x))
+            for x in found("bridge", rf" {pairs} pairs: its own word first for (\S+)%, among ten (\S+)%")
+        ]
+
+    text, hundred, most = prose(), shares(100), shares(2000)
+    new, old, many = found("unseen", r"NV-Embed-v2 +61 +(\d+) +(\d+) +(\d+)")
+    low, high = found("difference", r"minus BGE: +\S+ \[(\S+), \+(\S+)\]")
+    (ahead,) = found("difference", r"minus BM25: \+(\S+) \[-")
+    for sentence in (
+        f"first for {hundred[0]} % and among the first ten for {hundred[1]} %",
+        f"Two thousand pairs find {most[0]} %",
+        f"the interval runs from −{abs(float(low)):.2f} to +{float(high):.2f}",
+        f"though it is {float(ahead):.2f} ahead",
+        f"{years('LSA')} to {years('counts')}",
+    ):
+        assert sentence in text, sentence
+    assert 45 <= int(new) <= 55 and 45 <= int(old) <= 55 and int(many) == 90
+
+
+def test_the_references_are_those_of_the_register():
+    references = books.cell("16", "references").source
+    for number in re.findall(r"arXiv (\d{4}\.\d{5})", books.cell("16", "reads").source):
+        assert number in references, number
+
+
+def test_the_solution_finds_the_sentence_networks_nearer_to_one_another():
+    shown = books.shown("16", "bridges", solutions=True)
+    first = {pair: float(x) for pair, x in re.findall(r"(\w+ +to \w+) +own word first of 1,000: (\S+)", shown)}
+    assert len(first) == 3 and first["MiniLM to BGE"] > 0.5
+    assert max(share for pair, share in first.items() if "GloVe" in pair) < 0.4

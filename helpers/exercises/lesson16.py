@@ -79,5 +79,9 @@ def rotation(rotation: Callable) -> None:
     }
     wanted = {name: orthogonal_procrustes(a, b)[0] for name, (a, b) in cases.items()}
     judge(
-        lambda name: rotation(*(table.copy() for table in cases[name])), wanted, "rotation", same_table, say_table
+        lambda name: rotation(*(table.copy() for table in cases[name])),
+        wanted,
+        "rotation",
+        same_table,
+        say_table,
     )

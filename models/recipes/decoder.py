@@ -94,7 +94,9 @@ def on_pairs(encoder: BertModel, tokenizer, pool: str, train: pd.DataFrame, seed
         adam.step()
 
 
-def on_words(weights: dict | None, tokenizer, texts: list[str], causal: bool, steps: int) -> tuple[dict, list[float]]:
+def on_words(
+    weights: dict | None, tokenizer, texts: list[str], causal: bool, steps: int
+) -> tuple[dict, list[float]]:
     """Train to tell a word from the place before it; returns the encoder's weights and the losses.
 
     causal: every next word, under the causal mask; else a fifth of the words is hidden and nothing masked off.
@@ -133,7 +135,10 @@ def start(name: str, tokenizer, texts: list[str], work: pathlib.Path) -> dict | 
         before = None if name == "next words" else start("next words", tokenizer, texts, work)
         causal = name == "next words"
         weights, losses = on_words(before, tokenizer, texts, causal, steps=100 if causal else 50)
-        print(f"{name}: loss {losses[0]:.2f} at first, {np.mean(losses[-10:]):.2f} over the last ten", flush=True)
+        print(
+            f"{name}: loss {losses[0]:.2f} at first, {np.mean(losses[-10:]):.2f} over the last ten",
+            flush=True,
+        )
         torch.save(weights, file)
     return torch.load(file, weights_only=True)
 
@@ -153,7 +158,10 @@ def main() -> int:
     done = pd.read_csv(given.out, sep="\t", keep_default_na=False) if given.out.exists() else pd.DataFrame()
     for source, mask, pool, pairs in RUNS:
         name = f"{source} {pairs}".strip()
-        if len(done) and ((done["weights"] == name) & (done["mask"] == mask) & (done["pooling"] == pool)).any():
+        if (
+            len(done)
+            and ((done["weights"] == name) & (done["mask"] == mask) & (done["pooling"] == pool)).any()
+        ):
             continue
         if time.monotonic() > end:
             print("not all runs yet; run the same command again")
