@@ -1,6 +1,6 @@
 """Lesson 16's small decoder: one network, two masks, three readings: models/recipes/decoder.tsv.
 
-    OMP_NUM_THREADS=1 python models/recipes/decoder.py --work WORK               # as it was made: half an hour
+    OMP_NUM_THREADS=1 python models/recipes/decoder.py --work WORK               # as it was made: twenty minutes
     python models/recipes/decoder.py --work WORK --minutes 7                     # stops after seven, goes on next time
 
 One line for each run and question: 1 / rank of what follows a first sentence of the documentation, among 300 texts
