@@ -190,7 +190,11 @@ def test_a_table_row_is_the_mean_of_the_pieces():
     rows = {ord("a"): 0, ord("b"): 1}
     look_up = lesson("look_up", tokenizer=Pieces(), row_of=rows)["look_up"]
     found = look_up(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), ["a", "aab"])
-    assert torch.allclose(found, normalize(torch.tensor([[1.0, 0.0], [2.0, 4 / 3]]) / 1, dim=1))
+    assert torch.allclose(found, normalize(torch.tensor([[3.0, 0.0], [2.0, 4 / 3]]), dim=1))
+    assert torch.equal(look_up(torch.eye(2), ["za"]), look_up(torch.eye(2), ["a"]))  # z is not in the table
+    for nothing in ("z", ""):
+        with pytest.raises(ValueError, match="one of the texts has no piece that is in the table"):
+            look_up(torch.eye(2), ["a", nothing])
 
 
 # the bill ----------------------------------------------------------------------------------
@@ -343,6 +347,8 @@ def test_the_numbers_of_the_prose_are_those_of_the_outputs():
         f"leaving after layer 8 of 12 ({w(stage('BM25, cross-encoder to layer 8, 10 passages'))})",
         f"after layer 6 it is {w(stage('BM25, cross-encoder to layer 6, 10 passages'))}, a loss",
         f"of the gain ({w(stage('BM25, cross-encoder to layer 4, 10 passages'))})",
+        f"stay {w(row('MiniLM')[1] - stage('BM25, cross-encoder, 20 passages'))} below MiniLM, and "
+        f"{w(stage('ColBERT (stand-in), alone') - stage('BM25, cross-encoder, 20 passages'))} below ColBERT's",
         f"half, int8 | half a hundredth | {w(row('rotated 192, int8')[2])} |",
         f"best forty by int8 | {w(row('bits, best 40 by int8')[3])} |",
         f"whole-number weights | {w(row('int8 (ONNX)')[3])} |",
@@ -389,6 +395,17 @@ def test_what_the_prose_calls_a_difference_is_one():
     names = books.shown("15", "names")
     assert not re.search(r"(?m)^(pairs|judged).*a gain$", names)
     assert float(re.search(r"BM25 +MRR (\S+)", names).group(1)) == 1
+    assert 0.2 < 1 - float(re.search(r"names +MiniLM +MRR (\S+)", names).group(1)) < 0.25  # a good fifth
+    begins = re.search(r"names +SPLADE +MRR \S+ +minus MiniLM \S+ \[(\S+),", names).group(1)
+    assert float(begins) == pytest.approx(0, abs=0.02)  # next to 0
+
+
+def test_the_librarys_names_are_those_of_the_prose():
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+
+    assert f"`{MatryoshkaLoss.__name__}`, in `sentence_transformers.sentence_transformer.losses`" in prose()
+    linked = re.findall(r"\]\(\.\./([^)]+)\)", "\n".join(c.source for c in books.read(LESSON).cells))
+    assert linked and all((books.ROOT / name).exists() for name in linked)
 
 
 def test_the_bill_of_the_prose():

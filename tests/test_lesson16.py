@@ -94,8 +94,11 @@ def test_late_chunks_are_means_of_the_librarys_token_vectors():
     lengths = [len(model.tokenizer.tokenize(sentence)) for sentence in sentences]
     ends = np.cumsum(lengths) + 1  # behind [CLS]
     wanted = [tokens[end - n : end].mean(dim=0) for n, end in zip(lengths, ends, strict=True)]
-    mine = lesson("late_chunks")["late_chunks"](model, sentences)
-    assert torch.allclose(mine, normalize(torch.stack(wanted), dim=1), atol=1e-5)
+    late_chunks = lesson("late_chunks")["late_chunks"]
+    assert torch.allclose(late_chunks(model, sentences), normalize(torch.stack(wanted), dim=1), atol=1e-5)
+    for wrong, number in ((["It rains.", " ", "It snows."], 2), (["It rains. " * 200, "It snows."], 2)):
+        with pytest.raises(ValueError, match=f"sentence {number} is empty, or behind the 512 pieces"):
+            late_chunks(model, wrong)
 
 
 def test_best_rank_counts_the_best_of_several_right_texts():
