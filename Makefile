@@ -7,6 +7,7 @@ PYTHON ?=
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 BIN := .venv/bin
 READY := .venv/.ready
+SITE := .venv/.site
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 FROM_WHEELS := $(if $(WHEELS),--no-index --find-links $(WHEELS))
 TORCH = $(shell grep '^torch==' requirements.txt)
@@ -24,7 +25,7 @@ SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(SIDE_BY_SIDE) $(BIN)/python tests/offline.py $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
-.PHONY: help setup lab test unit format lessons diffs stress wheels lock bom
+.PHONY: help setup lab site slides guide test unit format lessons diffs stress wheels lock bom
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +47,21 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 
 lab: $(READY)  ## open JupyterLab on notebooks/00_start_here.ipynb
 	@$(BIN)/jupyter lab --config=jupyter/jupyter_lab_config.py
+
+# what renders the course is in the same environment, installed when it is asked for
+$(SITE): requirements-site.lock $(READY)
+	$(PIP) install --quiet $(FROM_WHEELS) --no-deps --require-hashes -r requirements-site.lock
+	@touch $(SITE)
+
+site: $(SITE)  ## render the course as pages, with search and slides: site/_build/html/index.html
+	$(BIN)/python site/build.py
+
+slides: $(SITE)  ## make the slides alone: site/_build/html/slides/
+	$(BIN)/python site/slides.py
+
+guide: $(READY)  ## write questions into the notebooks and minutes into the teacher's guide again
+	$(BIN)/python site/quiz.py
+	$(BIN)/python site/guide.py
 
 test: $(READY)  ## run every test and every lesson against its saved outputs, or what LESSONS="03 07" needs
 	$(LINT)
@@ -71,6 +87,7 @@ stress: $(READY)  ## the long tests, every cell of every lesson twice, and the b
 
 wheels: $(READY)  ## fill wheels/ so that a room without network can install
 	$(PIP) download -d wheels --no-deps --require-hashes -r requirements.lock
+	$(PIP) download -d wheels --no-deps --require-hashes -r requirements-site.lock
 	$(PIP) freeze | grep -E '^(torch|cuda|nvidia|triton|pytorch)' | sed 's/+.*//' > .venv/torch.txt
 	$(PIP) download -d wheels --no-deps $(FROM_TORCH_INDEX) -r .venv/torch.txt
 
@@ -82,11 +99,13 @@ $(TOOLS)/uv: Makefile
 lock: $(TOOLS)/uv  ## write the lock files again after a change of versions; UPGRADE=--upgrade: all that may be newer
 	$(TOOLS)/uv pip compile --quiet $(UPGRADE) requirements.txt -o requirements.lock
 	$(TOOLS)/uv pip compile --quiet $(UPGRADE) --extra ann --extra cluster pyproject.toml -c requirements.lock -o requirements-extras.lock
+	$(TOOLS)/uv pip compile --quiet $(UPGRADE) --extra site pyproject.toml -c requirements.lock -o requirements-site.lock
 
 bom: $(TOOLS)/uv  ## write docs/sbom.json and docs/licences.md again, from a fresh environment of all that is locked
 	$(TOOLS)/uv venv --quiet --clear --python $(BIN)/python .scratch/bom
 	$(INTO_BOM) --require-hashes -r requirements.lock
 	$(INTO_BOM) --require-hashes --no-build-isolation -r requirements-extras.lock
+	$(INTO_BOM) --require-hashes -r requirements-site.lock
 	$(PIP) --python .scratch/bom install --quiet --no-deps $(FROM_TORCH_INDEX) $(TORCH)
 	@# and what is for other systems and Pythons alone: unpacked, never run
 	sed -nE "s/^([^ ]+) ; .*'(darwin|win32|nt|3.12)'.*/\1/p" requirements.lock > .scratch/elsewhere.txt

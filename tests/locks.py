@@ -1,4 +1,4 @@
-"""The lock files, read: what `make setup` installs, and the extras of lesson 12 and of the cluster."""
+"""The lock files, read: what `make setup` installs, the extras of lesson 12 and of the cluster, what the site needs."""
 
 import re
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
 GPU = re.compile(r"torch|triton|cuda-|nvidia-")  # not locked: torch, and what only its CUDA build needs
-FILES = ("requirements.lock", "requirements-extras.lock")
+FILES = ("requirements.lock", "requirements-extras.lock", "requirements-site.lock")
 
 
 class Pin(NamedTuple):

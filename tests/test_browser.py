@@ -8,21 +8,19 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 
 import books
+import chromium
 import nbformat
 import psutil
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
 LESSON = books.path("01")
-LIMIT = 900  # seconds
+LIMIT = chromium.LIMIT  # seconds
 
 
 def wait(for_what, say=lambda: ""):
@@ -92,25 +90,12 @@ def lab(tmp_path):
 
 
 @pytest.fixture
-def browser(tmp_path):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-        "--disable-background-networking --disable-component-update --disable-dev-shm-usage "
-        f"--window-size=1400,1000 --user-data-dir={tmp_path}/profile"
-    ).split():
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.command_executor.client_config.timeout = LIMIT  # else a slow page ends the session
-    driver.set_page_load_timeout(LIMIT)
-    yield driver
-    driver.quit()
+def browser():
+    with chromium.opened(1400, 1000) as driver:
+        yield driver
 
 
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine")
+@chromium.is_here
 def test_lesson_1_from_the_menu(lab, browser):
     from selenium.webdriver.common.by import By
 

@@ -360,7 +360,7 @@ def test_what_the_prose_says_of_the_pair_is_what_was_shown():
     assert f"with a full stop it takes {cut} % for questions" in PAGE and f"has a recall@1 of {rule}." in PAGE
     probe = books.shown("07", "probe")
     first, bare = (re.search(rf"{name} +(\S+)", probe)[1] for name in ("as written", "bare lower case"))
-    assert first == "1.000" and f"capitals and the last sign ({bare})" in PAGE
+    assert first == "1.000" and f"without the last sign ({bare};" in PAGE
     share = re.search(r"fewer than 12 words: (\d+)% of the questions, 0%", probe)[1]
     assert f"fewer than twelve words: {share} % of the questions and none of the answers" in PAGE
     yoga = re.search(r"yoga class +(\S+) +\S+ +-(\S+)", books.shown("07", "our_five")).groups()

@@ -323,7 +323,7 @@ def test_the_numbers_of_the_prose_are_those_of_the_outputs():
     w = written
     for said in (
         f"And how much of {w(row('MiniLM')[1])} is that?",
-        f"{w(turned[192])} of {w(turned[384])}, and with a quarter {w(turned[384] - turned[96])}",
+        f"{w(turned[192])} of {w(turned[384])}, and with a quarter they keep {w(turned[96])}",
         f"The first numbers lose {w(first[384] - first[192])} and {w(first[384] - first[96])}",
         f"{w(on_pairs['Matryoshka matrix'][48])} against {w(on_pairs['rotated'][48])} at 48 numbers",
         f"and even at 384 ({w(trained[384])})",

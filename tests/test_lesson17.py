@@ -133,7 +133,7 @@ SAID = {
     ],
     "second": [
         ("+0.047 [-0.029, +0.127]", "+0.047, interval −0.029 to 0.127"),
-        ("about 71 questions", "About 71 that chose"),
+        ("about 71 questions", "With about 71 that chose"),
     ],
     "nearest": [("0.57  which potato variety resists blight best", "the potatoes come to 0.57")],
     "misses": [("43 of 50", "Forty-three of fifty")],

@@ -20,7 +20,8 @@ from packaging.utils import canonicalize_name
 PROJECT = tomllib.loads((books.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = [Requirement(r) for rs in PROJECT["project"]["optional-dependencies"].values() for r in rs]
 ASKED_FOR = locks.read("requirements.txt")
-LOCK, MORE = (locks.read(name) for name in locks.FILES)
+LOCK, *FURTHER = (locks.read(name) for name in locks.FILES)
+MORE = {name: pin for lock in FURTHER for name, pin in lock.items()}
 BOTH = MORE | LOCK
 HERE = {canonicalize_name(package.name): package.version for package in metadata.distributions()}
 made_from_the_lock = pytest.mark.skipif(

@@ -1,0 +1,82 @@
+"""Write each lesson's questions into its notebook: python site/quiz.py [03 ...]
+
+The questions are in shared_data/quiz/NN.toml. They become one Markdown cell with the tag `quiz`, so that
+they read alike in JupyterLab, on the site and in a text view, and need no kernel: each option opens with
+a click, or with the Enter key, and says what it confuses.
+"""
+
+import hashlib
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).resolve().parent.parent
+BEFORE = ("## Exercises", "## What you saw")  # the first of these that a lesson has
+INTRO = "Choose first, then open your choice: it says whether it is right and, if not, what it confuses."
+inline = MarkdownIt("commonmark").renderInline
+
+
+def questions(number: str) -> list[dict]:
+    """A lesson's questions: asks, right, because, cell and shows (its evidence), wrong.
+
+    Raises FileNotFoundError, and ValueError where the file is no TOML or a field is missing.
+    """
+    file = ROOT / "shared_data" / "quiz" / f"{number}.toml"
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))["question"]
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise ValueError(f"{file.name}: {error}") from None
+    for place, question in enumerate(found, 1):
+        missing = {"asks", "right", "because", "cell", "shows", "wrong"} - set(question)
+        if missing:
+            raise ValueError(f"{file.name}, question {place}: no {', '.join(sorted(missing))}")
+    return found
+
+
+def options(question: dict) -> list[tuple[str, str, bool]]:
+    """Each option with its explanation and whether it is right, in an order that the wording decides."""
+    every = [(question["right"], question["because"], True)]
+    every += [(says, confuses, False) for says, confuses in question["wrong"]]
+    return sorted(every, key=lambda option: hashlib.sha256((question["asks"] + option[0]).encode()).digest())
+
+
+def rendered(number: str) -> str:
+    """The Markdown of the cell."""
+    lines = ["## Questions", "", INTRO]
+    for place, question in enumerate(questions(number), 1):
+        lines += ["", f"**{place}.** {question['asks']}"]
+        for letter, (says, why, right) in zip("ABCD", options(question), strict=False):
+            lines += ["", f"<details><summary>{letter}. {inline(says)}</summary>", ""]
+            lines += [f"**{'Right.' if right else 'No.'}** {why}", "", "</details>"]
+    return "\n".join(lines)
+
+
+def write(path: Path) -> bool:
+    """Put the questions into a lesson's notebook, before its exercises. Returns whether it changed."""
+    book = nbformat.read(path, as_version=4)
+    text = rendered(path.name[:2])
+    for cell in book.cells:
+        if "quiz" in cell.metadata.get("tags", []):
+            changed, cell.source = cell.source != text, text
+            break
+    else:
+        heads = [next((i for i, c in enumerate(book.cells) if c.source.startswith(h)), None) for h in BEFORE]
+        place = next(i for i in heads if i is not None)
+        cell = nbformat.v4.new_markdown_cell(text, id="questions", metadata={"tags": ["quiz"]})
+        book.cells.insert(place, cell)
+        changed = True
+    if changed:
+        nbformat.write(book, path)
+    return changed
+
+
+if __name__ == "__main__":
+    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        if not sys.argv[1:] or path.name[:2] in sys.argv[1:]:
+            try:
+                print(f"{path.stem}: {'written' if write(path) else 'as it was'}")
+            except (ValueError, OSError) as error:
+                sys.exit(str(error))
