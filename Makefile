@@ -81,8 +81,8 @@ lessons: $(READY)  ## run lessons again and save their outputs: all, or LESSONS=
 diffs:  ## let git diff show notebooks as text, not as JSON (make setup has done so)
 	@$(SHOW_TEXT)
 
-stress: $(READY)  ## the long tests, every cell of every lesson twice, and the benchmarks
-	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks -s
+stress: $(READY)  ## the long tests, every cell of every lesson twice, benchmarks, a class of ten
+	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks tests/classroom -s
 	$(PYTEST) $(NBVAL) notebooks
 
 wheels: $(READY)  ## fill wheels/ so that a room without network can install

@@ -69,11 +69,15 @@ def reading_seconds(name: str, cells: list) -> float:
 
 
 def measure(path: Path) -> dict[str, float]:
-    """The seconds that the cells of each section ran."""
+    """Run a lesson; the seconds that the cells of each section took."""
     sys.path.insert(0, str(ROOT / "tests"))
     import execute
 
-    book = execute.run(path)
+    return seconds_of(execute.run(path))
+
+
+def seconds_of(book: nbformat.NotebookNode) -> dict[str, float]:
+    """The seconds that the cells of each section took, from a notebook that was run with its times kept."""
     took: dict[str, float] = {}
     for name, cells in sections(book).items():
         took[name] = 0.0

@@ -151,3 +151,75 @@ def test_exercise_checks_say_what_is_wrong(vectors, capsys):
     assert said[0].startswith("Not yet written: nearest for vectors['ocean'] should give 'ocean'")
     assert "it should be" in said[1] and "it should be 'ocean'" in said[2]
     assert "ZeroDivisionError" in said[3]
+
+
+def test_every_word_of_a_figure_can_be_read_on_white():
+    """Coloured words are darkened to WCAG's 4.5; black, white on a dark field and all lines stay."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import to_hex
+
+    assert figures.contrast("black") == pytest.approx(21) and figures.contrast("white") == pytest.approx(1)
+    assert figures.contrast("#777777") == pytest.approx(4.48, abs=0.01)  # the example of WebAIM's checker
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], color=figures.PINK)
+    ax.set_title("a title", color=figures.ORANGE)
+    ax.set_xlabel("an axis", color=figures.AMBER)
+    every = [*figures.PALETTE, figures.GREY, "white"]
+    words = [ax.text(0, 0, "word", color=colour) for colour in every]
+    figures.darken_text(fig)
+    now = {before: to_hex(text.get_color()) for before, text in zip(every, words, strict=True)}
+    assert (
+        now["white"] == "#ffffff"
+        and now[figures.BLACK] == "#000000"
+        and now[figures.BLUE] == figures.BLUE.lower()
+    )
+    for text in [*words[:-1], ax.title, ax.xaxis.label]:
+        assert figures.contrast(text.get_color()) >= 4.5, text.get_color()
+    assert ax.lines[0].get_color() == figures.PINK
+    plt.close(fig)
+
+
+# what a colour becomes for who lacks one kind of cone: Machado, Oliveira and Fernandes, 2009, severity 1
+SEEN_BY = {
+    "protanope": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranope": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "tritanope": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.3039],
+    ],
+}
+
+
+def lab(colour, eye):
+    """CIE L*a*b* (D65) of an sRGB colour as an eye sees it; eye: (3, 3), on linear light."""
+    channels = np.array(colour)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(eye) @ linear, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ linear / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eye", SEEN_BY)
+def test_colours_that_stand_side_by_side_can_be_told_apart(eye):
+    """CIE76 differences of the four colours, black and grey; about 2 is the least that is seen."""
+    from itertools import combinations
+
+    from matplotlib.colors import to_rgb
+
+    colours = {c: lab(to_rgb(c), SEEN_BY[eye]) for c in [*figures.PALETTE[:4], figures.BLACK, figures.GREY]}
+    for one, other in combinations(colours, 2):
+        assert np.linalg.norm(colours[one] - colours[other]) > 10, (one, other)

@@ -136,5 +136,6 @@ def test_wheels_are_fetched_by_their_hashes_and_torch_from_its_own_index():
     fetched = [line.partition(" download ")[2] for line in said.splitlines() if " download " in line]
     assert fetched == [
         "-d wheels --no-deps --require-hashes -r requirements.lock",
+        "-d wheels --no-deps --require-hashes -r requirements-site.lock",
         f"-d wheels --no-deps --index-url {index} -r .venv/torch.txt",
     ]

@@ -162,7 +162,7 @@ def test_the_first_cell_for_colab_fetches_installs_and_opens_a_model(site, tmp_p
     first = first.replace("https://github.com/owner/name", (books.ROOT / ".git").as_uri())
     first = first.replace("/content/course", str(tmp_path / "course"))
     first += "\nfrom helpers import models\nprint(models.__file__, models.path('sentence-transformers/all-MiniLM-L6-v2'))"
-    done = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", first], capture_output=True, encoding="utf-8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "course" / "helpers") in done.stdout
 
@@ -172,7 +172,7 @@ def test_a_browser_finds_no_barrier(site, pages, browser):
     """axe-core, WCAG 2.1 A and AA, on every page in a light and a dark room."""
     axe = next(
         f for f in importlib.metadata.files("axe-playwright-python") if f.name == "axe.min.js"
-    ).read_text()
+    ).read_text(encoding="utf-8")
     script = """const done = arguments[arguments.length - 1];
         axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], resultTypes: ['violations']})
            .then(r => done(r.violations.map(v => v.id + ': ' + v.nodes[0].html.slice(0, 160))))"""
