@@ -25,7 +25,7 @@ SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(SIDE_BY_SIDE) $(BIN)/python tests/offline.py $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
-.PHONY: help setup lab site slides guide test unit format lessons diffs stress wheels lock bom
+.PHONY: help setup lab site slides guide test unit format lessons diffs hub stress wheels lock bom
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -80,6 +80,11 @@ lessons: $(READY)  ## run lessons again and save their outputs: all, or LESSONS=
 
 diffs:  ## let git diff show notebooks as text, not as JSON (make setup has done so)
 	@$(SHOW_TEXT)
+
+hub: $(READY)  ## install JupyterHub for a class in .scratch/hub and its proxy in deploy/node_modules
+	$(BIN)/python -m venv .scratch/hub
+	.scratch/hub/bin/python -m pip install --disable-pip-version-check --no-deps -r deploy/requirements.txt
+	npm ci --prefix deploy
 
 stress: $(READY)  ## the long tests, every cell of every lesson twice, benchmarks, a class of ten
 	COURSE_MODELS=bundled $(BIN)/python -m pytest tests/benchmarks tests/classroom -s

@@ -25,12 +25,17 @@ def terms() -> dict[str, tuple[str, list[str]]]:
     return found
 
 
+def spelling(words: str) -> str:
+    """A pattern for words that a line may part."""
+    return r"\s+".join(map(re.escape, words.split()))
+
+
 def linked(text: str, open_terms: dict, page: str) -> str:
     """Text with a link at the first place of each open term, which is then closed."""
     parts = PROTECTED.split(text)
     for place in range(0, len(parts), 2):  # the odd ones are protected
         for heading, (anchor, spellings) in list(open_terms.items()):
-            every = "|".join(re.escape(s) for s in sorted(spellings, key=len, reverse=True))
+            every = "|".join(spelling(s) for s in sorted(spellings, key=len, reverse=True))
             found = re.search(rf"(?<![\w@/-])(?:{every})(?:e?s)?(?![\w@/-])", parts[place], re.I)
             if found and "\0" not in found[0]:
                 link = f"\0{len(open_terms)}\0"

@@ -36,19 +36,32 @@ def questions(number: str) -> list[dict]:
     return found
 
 
-def options(question: dict) -> list[tuple[str, str, bool]]:
-    """Each option with its explanation and whether it is right, in an order that the wording decides."""
-    every = [(question["right"], question["because"], True)]
-    every += [(says, confuses, False) for says, confuses in question["wrong"]]
-    return sorted(every, key=lambda option: hashlib.sha256((question["asks"] + option[0]).encode()).digest())
+def scattered(items: list, seed: str) -> list:
+    """Items in an order that the seed decides, the same everywhere."""
+    return sorted(items, key=lambda item: hashlib.sha256(f"{seed} {item}".encode()).digest())
+
+
+def options(number: str) -> list[list[tuple[str, str, bool]]]:
+    """For each question of a lesson its options: (what it says, its explanation, whether it is right).
+
+    The right one stands at each place about equally often in a lesson; the wrong ones follow by their wording.
+    """
+    asked = questions(number)
+    places = scattered([f"{(i + 2 * int(number)) % 4}{'abcdef'[i]}" for i in range(len(asked))], number)
+    found = []
+    for question, place in zip(asked, places, strict=True):
+        every = [(says, why, False) for says, why in scattered(question["wrong"], question["asks"])]
+        every.insert(int(place[0]) % (len(every) + 1), (question["right"], question["because"], True))
+        found.append(every)
+    return found
 
 
 def rendered(number: str) -> str:
     """The Markdown of the cell."""
     lines = ["## Questions", "", INTRO]
-    for place, question in enumerate(questions(number), 1):
+    for place, (question, every) in enumerate(zip(questions(number), options(number), strict=True), 1):
         lines += ["", f"**{place}.** {question['asks']}"]
-        for letter, (says, why, right) in zip("ABCD", options(question), strict=False):
+        for letter, (says, why, right) in zip("ABCD", every, strict=False):
             lines += ["", f"<details><summary>{letter}. {inline(says)}</summary>", ""]
             lines += [f"**{'Right.' if right else 'No.'}** {why}", "", "</details>"]
     return "\n".join(lines)

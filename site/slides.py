@@ -169,8 +169,7 @@ def slides(number: str, book: nbformat.NotebookNode) -> list[list]:
 def questions(number: str, many: int) -> list[list]:
     """Slides with a lesson's questions for the class; the answer is in the speaker's notes (key S)."""
     made = []
-    for question in quiz.questions(number)[:many]:
-        options = quiz.options(question)
+    for question, options in list(zip(quiz.questions(number), quiz.options(number), strict=True))[:many]:
         letters = [f"**{letter}.** {says}\n" for letter, (says, *_) in zip("ABCD", options, strict=False)]
         right = "ABCD"[[is_right for *_, is_right in options].index(True)]
         notes = markdown(f"{right} is right. {question['because']}", metadata={"notes": True})
