@@ -27,8 +27,9 @@ PAGES = ["docs/*.md", "docs/guide/*.md", "models/README.md", "shared_data/README
 BESIDE = {  # pages of the navigation after the lessons; what is not there yet is left out
     "For teachers": ["docs/guide/README", "docs/guide/[0-9][0-9]", "docs/grading", "docs/classroom_server"],
     "To look up": ["docs/glossary", "figures_you_will_see", "models/README", "shared_data/README"],
-    "The house": ["docs/beyond_one_machine", "CONTRIBUTING", "docs/licences"],
+    "Behind the course": ["docs/beyond_one_machine", "CONTRIBUTING", "docs/licences"],
 }
+LANGUAGES = {"de": "Deutsch", "fr": "français", "es": "español", "it": "italiano", "pt_BR": "português"}
 COLAB = """\
 # On Colab: fetches the course and installs what Colab lacks; two to four minutes, once a session
 import os
@@ -106,14 +107,28 @@ def ways_in(path: Path, github: str | None) -> str:
     return " · ".join(ways)
 
 
+def under_title(text: str, line: str) -> str:
+    """A page's text with a line of links under its title."""
+    title, rest = text.split("\n", 1)
+    return f"{title}\n\n{line}\n{rest}"
+
+
+def draws(cell: nbformat.NotebookNode) -> bool:
+    """Is a cell's code there for a figure? On a page the figure is enough, and the code waits behind a click."""
+    return "figures.show(" in cell.source and len(cell.source.splitlines()) > 7
+
+
 def lesson(source: Path, path: Path, github: str | None) -> None:
     """A lesson's page: the notebook, with ways in under its title and its terms linked to the glossary."""
     book = nbformat.read(path, as_version=4)
     glossary.link(book)
-    title, rest = book.cells[0].source.split("\n", 1)
-    book.cells[0].source = f"{title}\n\n{ways_in(path, github)}\n{rest}"
+    ways = ways_in(path, github)
+    for language, paths in translate.languages().items():
+        if path in paths:
+            ways += f" · [{LANGUAGES.get(language, language)}]({language}/{path.name})"
+    book.cells[0].source = under_title(book.cells[0].source, ways)
     for cell in book.cells:
-        cell.metadata = {}
+        cell.metadata = {"tags": ["hide-input"]} if cell.cell_type == "code" and draws(cell) else {}
     mirror(source, path, nbformat.writes(book))
 
 
@@ -121,9 +136,39 @@ def solution(source: Path, path: Path) -> None:
     """A page of worked answers, whose code waits behind a click."""
     book = nbformat.read(path, as_version=4)
     book.metadata["orphan"] = True  # reached from its lesson and from the list of solutions
+    what = "the set-up"
     for cell in book.cells:
-        cell.metadata = {"tags": ["hide-cell"]} if cell.cell_type == "code" else {}
+        found = re.match(r"\*\*(\d+) · ", cell.source)
+        what = f"the answer to {found[1]}" if found else what
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            prompts = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+            cell.metadata = {"tags": ["hide-cell"], "mystnb": prompts}
+    every = sorted(path.parent.glob("[0-9][0-9]_*.ipynb"))
+    place = every.index(path)
+    ways = [
+        f"[Lesson {int(p.name[:2])}]({p.name})" for p in every[max(place - 1, 0) : place + 2] if p != path
+    ]
+    ways = (
+        f"[The lesson](../{path.name}) · [all solutions](index.md) · solutions to "
+        + " and ".join(ways).lower()
+    )
+    book.cells[0].source = under_title(book.cells[0].source, ways)
     mirror(source, path, nbformat.writes(book))
+
+
+def for_teachers(page: Path) -> str:
+    """The line under the title of a page of the teacher's guide."""
+    found = [p for p in lessons() if p.name[:2] == page.stem]
+    if not found:
+        return (
+            "For each lesson: [its page](00.md), slides, questions in the notebook, [grading](../grading.md)."
+        )
+    ways = [f"[The lesson](../../notebooks/{found[0].name})"]
+    ways.append(f'<a href="../../slides/{found[0].stem}.html">Slides</a> (arrow keys; S for the notes)')
+    if (found[0].parent / "solutions" / found[0].name).exists():
+        ways.append(f"[Solutions](../../notebooks/solutions/{found[0].name})")
+    return " · ".join(ways)
 
 
 def contents(pages: list[str], caption: str) -> str:
@@ -143,7 +188,8 @@ def lay_out(source: Path, github: str | None) -> None:
     for path in solutions:
         solution(source, path)
     for path in sorted({p for pattern in PAGES for p in ROOT.glob(pattern)}):
-        mirror(source, path, path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        mirror(source, path, under_title(text, for_teachers(path)) if path.parent.name == "guide" else text)
     shutil.copytree(ROOT / "notebooks" / "pictures", source / "notebooks" / "pictures")
     shutil.copytree(ROOT / "site" / "_static", source / "_static")
 
@@ -158,7 +204,25 @@ def lay_out(source: Path, github: str | None) -> None:
     for caption, patterns in BESIDE.items():
         found = [p for pattern in patterns for p in sorted(source.glob(f"{pattern}.md"))]
         trees.append(contents([p.relative_to(source).with_suffix("").as_posix() for p in found], caption))
-    mirror(source, ROOT / "README.md", readme + "\n" + "\n".join(trees), "index.md")
+    mirror(source, ROOT / "README.md", with_doors(readme) + "\n" + "\n".join(trees), "index.md")
+
+
+def with_doors(readme: str) -> str:
+    """The README as the first page: who only wants to read or to teach need not install."""
+    doors = """
+- **Read** here, with nothing to install: [lesson 0](notebooks/00_start_here.ipynb), then on by the list; the
+  [glossary](docs/glossary.md) explains the terms. LANGUAGES
+- **Teach**: [the teacher's guide](docs/guide/README.md), slides on each lesson's page, [grading](docs/grading.md),
+  [a server for a class](docs/classroom_server.md).
+- **Run** it yourself:
+"""
+    links = [
+        f"[{LANGUAGES.get(language, language)}](notebooks/{language}/{path.name})"
+        for language, paths in translate.languages().items()
+        for path in paths[:1]
+    ]
+    doors = doors.replace("LANGUAGES", f"Lesson 0 in {', '.join(links)}." if links else "")
+    return re.sub(r"(?m)^```\nmake lab", lambda found: f"{doors}\n{found[0]}", readme, count=1)
 
 
 def in_other_languages(source: Path) -> list[str]:
@@ -168,6 +232,13 @@ def in_other_languages(source: Path) -> list[str]:
         for path in paths:
             book = translate.from_one_deeper(translate.translated(path, language))
             page = path.parent / language / path.name
+            after = [p for p in lessons() if p > path][:1]
+            ways = [
+                f"[English](../{path.name})",
+                f'<a href="../../slides/{path.stem}.html">Slides (English)</a>',
+            ]
+            ways += [f"[→ {int(p.name[:2])} (English)](../{p.name})" for p in after]
+            book.cells[0].source = under_title(book.cells[0].source, " · ".join(ways))
             mirror(source, page, nbformat.writes(book))
             pages.append(page.relative_to(ROOT).with_suffix("").as_posix())
     return pages

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 project = "Embedding models"
-author = "The embedding models course"
-project_copyright = "Code: MIT. Prose and tables: CC BY 4.0."
+author = ""
+html_show_copyright = False
 html_title = "Embedding models"
 root_doc = "index"
 language = "en"
@@ -33,6 +33,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_last_updated_fmt = None
 html_theme_options = {
+    "extra_footer": "Code: MIT. Prose and tables: CC BY 4.0.",
     "show_toc_level": 2,
     "home_page_in_toc": True,
     "use_download_button": False,

@@ -63,7 +63,7 @@ def rendered(number: str) -> str:
         lines += ["", f"**{place}.** {question['asks']}"]
         for letter, (says, why, right) in zip("ABCD", every, strict=False):
             lines += ["", f"<details><summary>{letter}. {inline(says)}</summary>", ""]
-            lines += [f"**{'Right.' if right else 'No.'}** {why}", "", "</details>"]
+            lines += [f"**{'✓ Right.' if right else '✗ No.'}** {why}", "", "</details>"]
     return "\n".join(lines)
 
 

@@ -131,10 +131,19 @@ def slides(number: str, book: nbformat.NotebookNode) -> list[list]:
     opening = book.cells[0].source
     title, rest = opening.split("\n", 1)
     aims = re.search(r"(?s)\*\*You will be able to\*\*\s*(.*?)\n\s*\n", rest)[1]
+    notes = said_by_the_guide(number)
+    how = f"[The lesson](../notebooks/{lesson(number).stem}.html) · arrow keys turn the slides, S opens the notes"
     deck = [
-        [1, [markdown(title), prose(first_paragraph(rest))]],
-        [1, [prose("## You will be able to\n\n" + aims)]],
+        [
+            1,
+            [
+                markdown(title),
+                markdown(f'<div class="opening">\n\n{first_paragraph(rest)}\n\n</div>'),
+                prose(how, "how"),
+            ],
+        ]
     ]
+    deck.append([1, [prose("## You will be able to\n\n" + aims)]])
     heading, waits = "", False
     for cell, after in zip(book.cells[1:], [*book.cells[2:], markdown("")], strict=True):
         if "no-slide" in tags(cell):
@@ -149,7 +158,10 @@ def slides(number: str, book: nbformat.NotebookNode) -> list[list]:
                     continue
                 found = re.search(r"(?ms)^\*\*Predict first\.\*\*.*?(?=\n\s*\n|\Z)", part)
                 if found:
-                    deck.append([1, [markdown(f"## {heading}"), prose(found[0], "guess")]])
+                    slide = [markdown(f"## {heading}"), prose(found[0], "guess")]
+                    if notes:
+                        slide.append(markdown(notes.pop(0), metadata={"notes": True}))
+                    deck.append([1, slide])
                     waits = True
         elif heading not in NO_PREDICTION:
             pictures = any(is_figure(o) for o in cell.outputs)
@@ -164,6 +176,17 @@ def slides(number: str, book: nbformat.NotebookNode) -> list[list]:
         if len(deck) + len(asked) > MOST and rank > 1:
             deck.remove([rank, slide])
     return [slide for _, slide in deck] + asked
+
+
+def said_by_the_guide(number: str) -> list[str]:
+    """What the teacher's guide says before each prediction of a lesson, in order: for the speaker's notes."""
+    page = ROOT / "docs" / "guide" / f"{number}.md"
+    part = page.read_text(encoding="utf-8").split("## Before each prediction")[1].split("\n## ")[0]
+    return [entry.split("\n", 1)[1].strip() for entry in re.split(r"(?m)^### ", part)[1:]]
+
+
+def lesson(number: str) -> Path:
+    return next((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
 
 
 def questions(number: str, many: int) -> list[list]:
@@ -189,6 +212,8 @@ def deck(path: Path) -> nbformat.NotebookNode:
     for number, cell in enumerate(cells):
         cell["id"] = f"slide-{number:03}"
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
+    metadata["title"] = title.strip("# ").replace("*", "")
     metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
@@ -222,7 +247,7 @@ def build(out: Path, numbers: list[str]) -> None:
         shutil.copy(lab / "static" / name, files / "lab")
     for path in lessons:
         if not numbers or path.name[:2] in numbers:
-            page, _ = exporter.from_notebook_node(deck(path), resources={"metadata": {"name": path.stem}})
+            page, _ = exporter.from_notebook_node(deck(path))
             (out / f"{path.stem}.html").write_text(page, encoding="utf-8")
     print(f"slides: open {out / lessons[0].stem}.html")
 

@@ -78,15 +78,21 @@ def serving(folder):
         end(server)
 
 
-@pytest.fixture
-def lab(tmp_path):
-    """The address of lesson 1 without its outputs."""
-    book = books.read(LESSON)
+@contextlib.contextmanager
+def without_outputs(path, folder):
+    """The address of a lesson in JupyterLab whose outputs were taken away."""
+    book = books.read(path)
     for cell in books.code(book):
         cell.outputs, cell.execution_count = [], None
-    nbformat.write(book, tmp_path / LESSON.name)
-    with serving(tmp_path) as (address, token, _):
-        yield f"{address}/lab/tree/{LESSON.name}?token={token}"
+    nbformat.write(book, folder / path.name)
+    with serving(folder) as (address, token, _):
+        yield f"{address}/lab/tree/{path.name}?token={token}"
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with without_outputs(LESSON, tmp_path) as address:
+        yield address
 
 
 @pytest.fixture
@@ -139,6 +145,31 @@ def test_lesson_1_from_the_menu(lab, browser):
             browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
             time.sleep(0.5)
             browser.save_screenshot(f"{shots}/lab_{n}.png")
+
+
+@chromium.is_here
+def test_lesson_0_with_the_keyboard_alone(tmp_path, browser):
+    """Shift+Enter runs a cell and goes to the next; Tab and Enter reach and open an option of a question."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    path = books.path("00")
+    cells = books.read(path).cells
+    counts = lambda: [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .jp-InputPrompt")]
+    with without_outputs(path, tmp_path) as address:
+        browser.get(address)
+        wait(lambda: len(counts()) == len(books.code(books.read(path))))
+        wait(lambda: "| Idle" in "".join(e.text for e in browser.find_elements(By.ID, "jp-main-statusbar")))
+        for _ in cells:
+            ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+        wait(lambda: all(re.search(r"\d", prompt) for prompt in counts()[:-1]), lambda: str(counts()))
+        assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type*='error']")
+        option = browser.find_elements(By.CSS_SELECTOR, ".jp-MarkdownCell details")[0]
+        assert not option.get_property("open")
+        browser.execute_script("arguments[0].querySelector('summary').focus()", option)
+        ActionChains(browser).send_keys(Keys.SPACE).perform()
+        wait(lambda: option.get_property("open"))
 
 
 def test_nothing_is_left_of_a_server_whose_test_fails(tmp_path):
