@@ -53,7 +53,7 @@ def sections(book: nbformat.NotebookNode) -> dict[str, list[tuple[str, nbformat.
 def reading_seconds(name: str, cells: list) -> float:
     """What a section takes to read, to predict and to look at, without its cells' running."""
     if name == "Questions":
-        return QUESTION_SECONDS * len(re.findall(r"(?m)^\*\*\d+\.\*\*", cells[0][0]))
+        return QUESTION_SECONDS * len(re.findall(r"(?m)^(?:<br>)?\*\*\d+\.\*\*", cells[0][0]))
     total = 0.0
     for text, cell in cells:
         if cell.cell_type == "markdown":

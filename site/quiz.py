@@ -60,7 +60,7 @@ def rendered(number: str) -> str:
     """The Markdown of the cell."""
     lines = ["## Questions", "", INTRO]
     for place, (question, every) in enumerate(zip(questions(number), options(number), strict=True), 1):
-        lines += ["", f"**{place}.** {question['asks']}"]
+        lines += ["", f"{'<br>' * (place > 1)}**{place}.** {question['asks']}"]
         for letter, (says, why, right) in zip("ABCD", every, strict=False):
             lines += ["", f"<details><summary>{letter}. {inline(says)}</summary>", ""]
             lines += [f"**{'✓ Right.' if right else '✗ No.'}** {why}", "", "</details>"]

@@ -212,8 +212,8 @@ def test_what_the_prose_says_of_the_table(table):
     assert rise["MRR"].max() < 3 * ranking.chance(300)["MRR"], "and it stays at chance"
     sixth = table[(table["run"] == "published") & (table["epochs"] == 6)]["last losses"]
     assert (sixth < np.log(32)).all(), "from the sixth epoch on below ln 32"
-    said = f"an MRR of {rise['MRR'][10]:.3f} where a random order has {ranking.chance(300)['MRR']:.3f}"
-    assert said in prose() and f"has an MRR of {rise['MRR'][10]:.3f}, and chance" in prose()
+    said = f"an MRR of {rise['MRR'][10]:.2f} where a random order has {ranking.chance(300)['MRR']:.2f}"
+    assert said in prose() and f"has an MRR of {rise['MRR'][10]:.2f}, and chance" in prose()
     scratch = mean.loc[["rate and warm-up, longer", "cosine and temperature, longer"]]
     assert scratch["recall@1"].max() < 0.1 < mean.loc["raw BERT"]["recall@1"].min()
     raw, minilm = mean.loc["raw BERT"]["MRR"], mean.loc["MiniLM"]["MRR"]
