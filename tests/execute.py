@@ -19,7 +19,6 @@ from pathlib import Path
 import books
 import nbformat
 import numpy as np
-from nbclient import NotebookClient
 from nbval.plugin import coalesce_streams
 from PIL import Image
 
@@ -31,14 +30,8 @@ UNSTEADY = {"timing", "machine"}  # the numbers that such a cell shows may chang
 def run(path: Path) -> nbformat.NotebookNode:
     """The notebook with fresh outputs and the times of its cells, run in its own folder."""
     book = books.read(path)
-    client = NotebookClient(
-        book,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
-        coalesce_streams=True,  # else a text is cut wherever it paused on its way here
-    )
-    client.execute()
+    # without coalesce_streams a text is cut wherever it paused on its way here
+    books.client(book, path, timeout=300, coalesce_streams=True).execute()
     return book
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import books
 import pytest
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
@@ -16,9 +15,7 @@ from nbformat import NotebookNode
 def run_all(path: Path, backwards_too: bool = True) -> NotebookNode:
     """A notebook after all its cells have run in one kernel, first to last and then last to first."""
     book = books.read(path)
-    client = NotebookClient(
-        book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    )
+    client = books.client(book, path, timeout=600)
     with client.setup_kernel():
         places = [i for i, cell in enumerate(book.cells) if cell.cell_type == "code"]
         for i in [*places, *reversed(places if backwards_too else [])]:
