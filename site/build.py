@@ -17,11 +17,12 @@ import sys
 from pathlib import Path
 
 import glossary
+import lessons
 import nbformat
 import slides
 import translate
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = lessons.ROOT
 OUT = ROOT / "site" / "_build" / "html"
 PAGES = ["docs/*.md", "docs/guide/*.md", "models/README.md", "shared_data/README.md", "CONTRIBUTING.md"]
 BESIDE = {  # pages of the navigation after the lessons; what is not there yet is left out
@@ -46,10 +47,6 @@ os.environ["COURSE_MODELS"] = "bundled"
 os.chdir(f"{course}/notebooks")
 sys.path.insert(0, course)"""
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
-
-
-def lessons() -> list[Path]:
-    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def repository() -> str | None:
@@ -159,14 +156,14 @@ def solution(source: Path, path: Path) -> None:
 
 def for_teachers(page: Path) -> str:
     """The line under the title of a page of the teacher's guide."""
-    found = [p for p in lessons() if p.name[:2] == page.stem]
+    found = [p for p in lessons.every() if p.name[:2] == page.stem]
     if not found:
         return (
             "For each lesson: [its page](00.md), slides, questions in the notebook, [grading](../grading.md)."
         )
     ways = [f"[The lesson](../../notebooks/{found[0].name})"]
     ways.append(f'<a href="../../slides/{found[0].stem}.html">Slides</a> (arrow keys; S for the notes)')
-    if (found[0].parent / "solutions" / found[0].name).exists():
+    if lessons.solution(found[0]).exists():
         ways.append(f"[Solutions](../../notebooks/solutions/{found[0].name})")
     return " · ".join(ways)
 
@@ -182,7 +179,7 @@ def lay_out(source: Path, github: str | None) -> None:
     """Fill the folder that Sphinx reads from the repository."""
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
-    for path in lessons():
+    for path in lessons.every():
         lesson(source, path, github)
     solutions = sorted((ROOT / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
     for path in solutions:
@@ -199,7 +196,9 @@ def lay_out(source: Path, github: str | None) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     figures = re.search(r"(?ms)^## (Figures you will see\n.*?)(?=^## )", readme)[1]
     mirror(source, ROOT / "README.md", "# " + figures, "figures_you_will_see.md")
-    trees = [contents([*(f"notebooks/{p.stem}" for p in lessons()), "notebooks/solutions/index"], "Lessons")]
+    trees = [
+        contents([*(f"notebooks/{p.stem}" for p in lessons.every()), "notebooks/solutions/index"], "Lessons")
+    ]
     trees.append(contents(in_other_languages(source), "Other languages"))
     for caption, patterns in BESIDE.items():
         found = [p for pattern in patterns for p in sorted(source.glob(f"{pattern}.md"))]
@@ -232,7 +231,7 @@ def in_other_languages(source: Path) -> list[str]:
         for path in paths:
             book = translate.from_one_deeper(translate.translated(path, language))
             page = path.parent / language / path.name
-            after = [p for p in lessons() if p > path][:1]
+            after = [p for p in lessons.every() if p > path][:1]
             ways = [
                 f"[English](../{path.name})",
                 f'<a href="../../slides/{path.stem}.html">Slides (English)</a>',
@@ -269,7 +268,7 @@ def build(out: Path) -> int:
             page.write_text(re.sub(r'(<html[^>]*lang=)"en"', rf'\1"{language}"', text), encoding="utf-8")
     if github:
         (out / "colab").mkdir(exist_ok=True)
-        for path in lessons():
+        for path in lessons.every():
             nbformat.write(for_colab(path, github), out / "colab" / path.name)
     slides.build(out / "slides", [])
     print(f"{len(list(out.rglob('*.html')))} pages: open {out / 'index.html'}")

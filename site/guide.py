@@ -12,9 +12,10 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import lessons
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = lessons.ROOT
 GUIDE = ROOT / "docs" / "guide"
 SECONDS = GUIDE / "seconds.tsv"
 WORDS_A_MINUTE = 200  # of prose read with care, aloud or alone
@@ -25,14 +26,6 @@ PREDICTION_SECONDS = 60  # to think, write the guess down and compare
 EXERCISE_MINUTES = 6  # a warm-up takes less, a graded one more
 QUESTION_SECONDS = 60
 TABLE = re.compile(r"(?s)(?<=<!-- minutes -->\n).*?(?=<!-- end of minutes -->)")
-
-
-def lessons(numbers: list[str]) -> list[Path]:
-    found = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    unknown = set(numbers) - {p.name[:2] for p in found}
-    if unknown:
-        raise ValueError(f"no lesson {' '.join(sorted(unknown))}: give two digits each, from 00 to 17")
-    return [p for p in found if not numbers or p.name[:2] in numbers]
 
 
 def sections(book: nbformat.NotebookNode) -> dict[str, list[tuple[str, nbformat.NotebookNode]]]:
@@ -142,7 +135,7 @@ def main() -> None:
     parser.add_argument("lessons", nargs="*", help="two digits each; none means all")
     given = parser.parse_args()
     seconds = kept() if SECONDS.exists() else {}
-    for path in lessons(given.lessons):
+    for path in lessons.named(given.lessons):
         if given.measure:
             number = path.name[:2]
             took = measure(path)

@@ -10,10 +10,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import lessons
 import nbformat
 from markdown_it import MarkdownIt
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = lessons.ROOT
 BEFORE = ("## Exercises", "## What you saw")  # the first of these that a lesson has
 INTRO = "Choose first, then open your choice: it says whether it is right and, if not, what it confuses."
 inline = MarkdownIt("commonmark").renderInline
@@ -33,6 +34,8 @@ def questions(number: str) -> list[dict]:
         missing = {"asks", "right", "because", "cell", "shows", "wrong"} - set(question)
         if missing:
             raise ValueError(f"{file.name}, question {place}: no {', '.join(sorted(missing))}")
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in question["wrong"]):
+            raise ValueError(f"{file.name}, question {place}: give each wrong answer with what it confuses")
     return found
 
 
@@ -87,9 +90,8 @@ def write(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        if not sys.argv[1:] or path.name[:2] in sys.argv[1:]:
-            try:
-                print(f"{path.stem}: {'written' if write(path) else 'as it was'}")
-            except (ValueError, OSError) as error:
-                sys.exit(str(error))
+    try:
+        for path in lessons.named(sys.argv[1:]):
+            print(f"{path.stem}: {'written' if write(path) else 'as it was'}")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))

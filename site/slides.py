@@ -14,12 +14,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import lessons
 import nbformat
 import quiz
 from nbconvert import SlidesExporter
 from traitlets.config import Config
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = lessons.ROOT
 OUT = ROOT / "site" / "_build" / "html" / "slides"
 FEWEST, MOST = 12, 20  # slides a lesson
 CODE_LINES = 12
@@ -132,7 +133,7 @@ def slides(number: str, book: nbformat.NotebookNode) -> list[list]:
     title, rest = opening.split("\n", 1)
     aims = re.search(r"(?s)\*\*You will be able to\*\*\s*(.*?)\n\s*\n", rest)[1]
     notes = said_by_the_guide(number)
-    how = f"[The lesson](../notebooks/{lesson(number).stem}.html) · arrow keys turn the slides, S opens the notes"
+    how = f"[The lesson](../notebooks/{lessons.one(number).stem}.html) · arrow keys turn the slides, S opens the notes"
     deck = [
         [
             1,
@@ -185,10 +186,6 @@ def said_by_the_guide(number: str) -> list[str]:
     return [entry.split("\n", 1)[1].strip() for entry in re.split(r"(?m)^### ", part)[1:]]
 
 
-def lesson(number: str) -> Path:
-    return next((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
-
-
 def questions(number: str, many: int) -> list[list]:
     """Slides with a lesson's questions for the class; the answer is in the speaker's notes (key S)."""
     made = []
@@ -220,10 +217,7 @@ def deck(path: Path) -> nbformat.NotebookNode:
 
 def build(out: Path, numbers: list[str]) -> None:
     """Write a page of slides for each lesson to `out`. Raises ValueError for a lesson that is not there."""
-    lessons = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    unknown = set(numbers) - {p.name[:2] for p in lessons}
-    if unknown:
-        raise ValueError(f"no lesson {' '.join(sorted(unknown))}: give two digits each, from 00 to 17")
+    chosen = lessons.named(numbers)
     settings = Config()
     settings.TagRemovePreprocessor.enabled = True
     settings.TagRemovePreprocessor.remove_input_tags = {"remove-input"}
@@ -245,11 +239,10 @@ def build(out: Path, numbers: list[str]) -> None:
     lab = next(Path(p) for p in exporter.template_paths if (Path(p) / "static" / "theme-light.css").exists())
     for name in ("index.css", "theme-light.css"):
         shutil.copy(lab / "static" / name, files / "lab")
-    for path in lessons:
-        if not numbers or path.name[:2] in numbers:
-            page, _ = exporter.from_notebook_node(deck(path))
-            (out / f"{path.stem}.html").write_text(page, encoding="utf-8")
-    print(f"slides: open {out / lessons[0].stem}.html")
+    for path in chosen:
+        page, _ = exporter.from_notebook_node(deck(path))
+        (out / f"{path.stem}.html").write_text(page, encoding="utf-8")
+    print(f"slides: open {out / chosen[0].stem}.html")
 
 
 if __name__ == "__main__":

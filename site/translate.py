@@ -12,20 +12,14 @@ import re
 import sys
 from pathlib import Path
 
+import lessons
 import nbformat
 import polib
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = lessons.ROOT
 FOLDER = ROOT / "translations"
 FENCE = re.compile(r"(?ms)^(```.*?^```|\$\$.*?\$\$)[ \t]*$")
 BLANK = re.compile(r"\n[ \t]*\n+")
-
-
-def lesson(number: str) -> Path:
-    found = sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
-    if len(found) != 1 or not re.fullmatch(r"\d\d", number):
-        raise ValueError(f"no lesson {number}: give two digits, from 00 to 17")
-    return found[0]
 
 
 def paragraphs(text: str) -> list[str]:
@@ -140,7 +134,7 @@ def from_one_deeper(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def languages() -> dict[str, list[Path]]:
     """For each language the lessons that have a file."""
     return {
-        folder.name: [lesson(p.name[:2]) for p in sorted(folder.glob("*.po"))]
+        folder.name: [lessons.one(p.name[:2]) for p in sorted(folder.glob("*.po"))]
         for folder in sorted(FOLDER.glob("*"))
         if folder.is_dir()
     }
@@ -154,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if not re.fullmatch(r"[a-z]{2,3}(_[A-Z]{2})?", given.language):
         raise ValueError(f"{given.language} is no code of a language: give de, fr, pt_BR, …")
-    chosen = [lesson(n) for n in given.lessons] or languages().get(given.language, [])
+    chosen = (lessons.named(given.lessons) if given.lessons else []) or languages().get(given.language, [])
     if not chosen:
         raise ValueError(
             f"no lesson in {given.language} yet: name one, for example `update {given.language} 00`"

@@ -78,6 +78,12 @@ def text(cell: nbformat.NotebookNode) -> str:
     return "".join(parts)
 
 
+def said(cell: nbformat.NotebookNode) -> str:
+    """What a cell printed, and the alt texts of its figures."""
+    alts = (output.get("metadata", {}).get("image/png", {}).get("alt", "") for output in cell.outputs)
+    return "\n".join([text(cell), *alts])
+
+
 class KeptOutput(OutputWidget):
     """A widget's output area that keeps what is shown in it, as a browser does, and tells the kernel nothing.
 

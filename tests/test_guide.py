@@ -5,6 +5,7 @@ import re
 
 import books
 import guide
+import lessons
 import pytest
 
 NUMBERS = [p.name[:2] for p in books.LESSONS]
@@ -53,16 +54,7 @@ def test_a_page_speaks_of_every_prediction(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_figure_of_a_page_stands_in_its_lesson(number):
     book = books.read(books.path(number))
-    shown = "\n".join(
-        "\n".join([c.source, *(books.text(c) for _ in [0] if c.cell_type == "code")]) for c in book.cells
-    )
-    shown += "\n".join(o.get("text", "") for c in books.code(book) for o in c.outputs)
-    shown += "\n".join(
-        o.metadata.get("image/png", {}).get("alt", "")
-        for c in books.code(book)
-        for o in c.outputs
-        if "metadata" in o
-    )
+    shown = "\n".join([*(c.source for c in book.cells), *map(books.said, books.code(book))])
     decimals = lambda text: {n.lstrip("0") for n in re.findall(r"(?<![\w.])\d*\.\d+(?!\w)", text)}
     assert decimals(page(number).split("## An exam question")[0]) - decimals(shown) == set()
 
@@ -103,5 +95,11 @@ def test_the_plans_fit_their_time():
 
 
 def test_a_lesson_that_is_not_there_is_one_sentence():
-    with pytest.raises(ValueError, match="no lesson 42: give two digits"):
-        guide.lessons(["42"])
+    for wrong in (["42"], ["03", "3"], ["all"]):
+        with pytest.raises(ValueError, match="no lesson (42|3|all): give two digits each, from 00 to 17"):
+            lessons.named(wrong)
+    assert [p.name[:2] for p in lessons.named(["07", "03"])] == ["03", "07"]
+    assert (
+        lessons.named([]) == books.LESSONS
+        and [lessons.solution(p) for p in books.LESSONS[1:]] == books.SOLUTIONS
+    )

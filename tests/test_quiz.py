@@ -22,16 +22,10 @@ def test_each_question_has_one_right_answer_that_the_lesson_bears_out(number):
             options
         ), place
         assert all(len(why) >= 30 for _, why, _ in options), place
-        said = said_by(cells[question["cell"]])
+        said = books.said(cells[question["cell"]])
         assert len(question["shows"]) >= 4 and question["shows"] in said, (
             f"{place}: no {question['shows']!r} in\n{said}"
         )
-
-
-def said_by(cell):
-    """What a cell printed, and the alt text of its figures."""
-    alts = (o.metadata.get("image/png", {}).get("alt", "") for o in cell.outputs if "metadata" in o)
-    return "\n".join([books.text(cell), *(o.get("text", "") for o in cell.outputs), *alts])
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -39,7 +33,7 @@ def test_every_figure_of_an_explanation_stands_in_the_lesson(number):
     """A number with a decimal point that an explanation quotes was printed, or stands in its question."""
     book = books.read(books.path(number))
     lesson = "\n".join(c.source if "quiz" not in books.tags(c) else "" for c in book.cells)
-    lesson += "\n".join(said_by(c) for c in books.code(book))
+    lesson += "\n".join(books.said(c) for c in books.code(book))
     decimals = lambda text: {n.strip("0") for n in re.findall(r"(?<![\w.])\d*\.\d+(?!\w)", text)}
     for question in quiz.questions(number):
         every = [
@@ -79,6 +73,10 @@ def test_the_notebook_has_the_questions_as_they_are_in_the_file(number):
         ("[[question]\nasks = 1", "00.toml: "),
         ("title = 'x'", "00.toml: 'question'"),
         ("[[question]]\nasks = 'x'\nright = 'y'", "question 1: no because, cell, shows, wrong"),
+        (
+            "[[question]]\nasks = 'x'\nright = 'y'\nbecause = ''\ncell = ''\nshows = ''\nwrong = ['z']",
+            "question 1: give each wrong answer with what it confuses",
+        ),
     ],
 )
 def test_a_broken_file_is_one_sentence(tmp_path, monkeypatch, text, says):

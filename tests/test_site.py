@@ -249,6 +249,22 @@ def test_a_lesson_that_is_not_there_is_one_sentence(tmp_path):
         slides.build(tmp_path, ["99"])
 
 
+def test_two_tags_change_what_has_a_slide():
+    """`no-slide` takes the answer of a prediction out, and the next cell answers; `slide` adds a cell."""
+    import slides
+
+    def of(*marks):
+        book = books.read(books.path("00"))
+        for tag, cell_id in marks:
+            next(c for c in book.cells if c.id == cell_id).metadata["tags"] = [tag]
+        return [cell.source for slide in slides.slides("00", book) for cell in slide]
+
+    unanswered, machine = books.cell("00", "unanswered"), books.code(books.read(books.path("00")))[0]
+    assert unanswered.source in of() and machine.source not in of()
+    assert unanswered.source not in of(("no-slide", unanswered.id))
+    assert len(of(("slide", machine.id))) > len(of())
+
+
 def test_a_warning_stops_the_build(tmp_path, monkeypatch):
     """A link that leads nowhere is no page that gets published."""
     import build

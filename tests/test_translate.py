@@ -36,6 +36,7 @@ def test_a_translation_keeps_links_code_and_outputs(language, path):
 def one(tmp_path, monkeypatch):
     """A lesson of three paragraphs, of which two are translated."""
     monkeypatch.setattr(translate, "ROOT", tmp_path)
+    monkeypatch.setattr(translate.lessons, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(translate, "FOLDER", tmp_path / "translations")
     (tmp_path / "notebooks").mkdir()
     path = tmp_path / "notebooks" / "00_one.ipynb"
