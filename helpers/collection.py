@@ -215,14 +215,15 @@ def encoder(adapter: Path | None = None):
 
 
 def embed(model, given: Sequence[str], what: str = "embedding") -> "np.ndarray":
-    """Vectors of length 1, (n, 384). Shows its progress where it takes longer than a moment."""
+    """Vectors of length 1, (n, 384). Shows its progress where it takes longer than a moment; what: the words
+    before the bar, "" for no bar."""
     import numpy as np
     from tqdm.auto import tqdm
 
     given = texts.as_list(given)
     order = sorted(range(len(given)), key=lambda i: len(given[i]))  # like lengths together: less padding
     vectors = np.zeros((len(given), model.get_embedding_dimension()), np.float32)
-    for i in tqdm(range(0, len(order), 32), desc=what, disable=len(order) <= 64, leave=False):
+    for i in tqdm(range(0, len(order), 32), desc=what, disable=not what or len(order) <= 64, leave=False):
         part = order[i : i + 32]
         vectors[part] = model.encode(
             [given[j] for j in part], normalize_embeddings=True, show_progress_bar=False
@@ -347,7 +348,7 @@ def _write(own: Collection, rows: "pandas.DataFrame", sources: list[str], gone: 
     table = own.table
     old = {}
     if table.count_rows() and len(rows):
-        for part in _parts(sources, 200):
+        for part in _parts([*sources, *gone], 200):  # of gone ones too: a file may have another name now
             where = f"source IN ({_quoted(part)})"
             there = table.search().where(where).select(["text", "vector"]).to_arrow().to_pandas()
             old |= dict(zip(there["text"], there["vector"], strict=True))
@@ -361,7 +362,9 @@ def _write(own: Collection, rows: "pandas.DataFrame", sources: list[str], gone: 
             if text in old:
                 vectors[place] = old[text]
         if new:
-            vectors[new] = embed(own.model, part["text"].iloc[new], "embedding a part")
+            vectors[new] = embed(
+                own.model, part["text"].iloc[new], "" if len(rows) > AT_ONCE else "embedding"
+            )
         added, kept = added + len(new), kept + len(part) - len(new)
         _merge(table, part.assign(vector=list(vectors)))
     for part in _parts([*sources, *gone], 200):

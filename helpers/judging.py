@@ -119,7 +119,8 @@ def relevance(passages: "pandas.DataFrame", judged: "pandas.DataFrame") -> dict[
     """The grade of each passage for each question: {question: {id: grade}}, where there is one.
 
     A judgement belongs to a passage of its source that holds its text, or that its text holds, or with
-    which it shares half of the shorter one's three-word runs; title and section do not count.
+    which it shares half of the shorter one's three-word runs; title and section do not count. Where its source
+    is gone (the file has another name now), it belongs to any passage that holds its text or is held by it.
     """
     bare = {
         source: [(row.id, words(row.text.partition("\n")[2])) for row in rows.itertuples()]
@@ -130,9 +131,12 @@ def relevance(passages: "pandas.DataFrame", judged: "pandas.DataFrame") -> dict[
         of_question = found.setdefault(row.question, {})
         head, newline, body = row.text.partition("\n")
         told = words(body if newline else head)
-        for name, other in bare.get(row.source, []):
-            if same(told, other):
-                of_question[name] = max(int(row.grade), of_question.get(name, 0))
+        if row.source in bare:
+            names = [name for name, other in bare[row.source] if same(told, other)]
+        else:
+            names = [name for of in bare.values() for name, other in of if held(told, other)]
+        for name in names:
+            of_question[name] = max(int(row.grade), of_question.get(name, 0))
     return found
 
 
@@ -140,9 +144,13 @@ def words(text: str) -> str:
     return " ".join(["", *re.findall(r"\w+", text.casefold()), ""])
 
 
+def held(one: str, other: str) -> bool:
+    return (one in other or other in one) and bool(one.strip()) and bool(other.strip())
+
+
 def same(one: str, other: str) -> bool:
-    if one in other or other in one:
-        return bool(one.strip()) and bool(other.strip())
+    if held(one, other):
+        return True
     short, long = sorted((one.split(), other.split()), key=len)
     runs = {tuple(short[i : i + 3]) for i in range(len(short) - 2)}
     shared = runs & {tuple(long[i : i + 3]) for i in range(len(long) - 2)}

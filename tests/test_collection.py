@@ -356,6 +356,23 @@ def test_grades_survive_another_cut(own, tmp_path):
     assert sorted(set(known.values())) == [0, 2]
 
 
+def test_a_file_with_another_name_keeps_its_judgements_and_its_vectors(folder, tmp_path):
+    own = collection.index(folder, tmp_path / "own")
+    row = own.ask("How warm is the water for tea?", 1).iloc[0]
+    assert row["source"] == "tea.md"
+    judging.grade(own, "How warm is the water?", row["source"], row["text"], 2)
+    judging.grade(own, "How warm is the water?", "never.md", "words that no document has", 2)
+    (folder / "drinks").mkdir()
+    (folder / "tea.md").rename(folder / "drinks" / "tea.md")
+    own = collection.index(folder, tmp_path / "own")
+    assert own.changed["gone"] == 1 and own.changed["embedded"] == 0
+    known = judging.relevance(own.passages(), judging.grades(own.folder / "grades.tsv"))
+    rows = own.passages().set_index("id")
+    (moved,) = known["How warm is the water?"]
+    assert rows.loc[moved, "source"] == "drinks/tea.md" and rows.loc[moved, "text"] == row["text"]
+    assert not set(judging.pool(own, ["How warm is the water?"], 1)["id"]) & {moved}
+
+
 def test_the_pool_is_blind_and_leaves_out_what_is_judged(own):
     asked = ["How deep may a pond be?", "when can I light a bonfire"]
     todo = judging.pool(own, asked, 3)
