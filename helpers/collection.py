@@ -129,7 +129,8 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
     """Read a folder, or a table of passages, into the collection at `store`; again: only what has changed.
 
     A file that has changed replaces its passages, one that has gone takes them with it, one that can no
-    longer be read keeps those it had and is named in `failed`. Vectors of a passage whose text stays are kept.
+    longer be read keeps those it had and is named in `failed`. Vectors of a passage whose text stays are kept,
+    under another name of its file too, and so are judgements (helpers/judging.py).
     size: of a passage, in pieces (default: what the collection has, or documents.SIZE).
     Raises as `documents.read`; ValueError for a store that is none, OSError where there is no room.
     """

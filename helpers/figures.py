@@ -56,6 +56,11 @@ def contrast(colour: object, other: object = "white") -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+def words_on(colour: object) -> str:
+    """Black or white for words on a coloured field: whichever has the higher contrast."""
+    return max("black", "white", key=lambda words: contrast(words, colour))
+
+
 def darken_text(fig: "Figure", least: float = 4.5) -> None:
     """Darken a figure's coloured words until they can be read on white: a contrast of 4.5 or more.
 

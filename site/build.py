@@ -5,7 +5,8 @@ the result, so that a link that works in JupyterLab works on the site, and lets 
 Nothing is run and nothing is fetched: what a page shows is what the notebook has saved.
 
 COURSE_REPOSITORY=owner/name, a repository on GitHub, puts links to Binder, Colab and Codespaces on each
-lesson, and notebooks for Colab into colab/.
+lesson and on the first page, and notebooks for Colab into colab/. With --buttons nothing is rendered: the
+links go into README.md.
 """
 
 import argparse
@@ -21,6 +22,8 @@ import lessons
 import nbformat
 import slides
 import translate
+
+from helpers import files
 
 ROOT = lessons.ROOT
 OUT = ROOT / "site" / "_build" / "html"
@@ -46,6 +49,7 @@ if not os.path.isdir(course):
 os.environ["COURSE_MODELS"] = "bundled"
 os.chdir(f"{course}/notebooks")
 sys.path.insert(0, course)"""
+BUTTONS = re.compile(r"(?m)^(<!-- buttons.*-->\n)(?:Open lesson 0 in .*\n)?")
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -92,22 +96,45 @@ def mirror(source: Path, page: Path, text: str, name: str | None = None) -> None
 
 def ways_in(path: Path, github: str | None) -> str:
     """The line under a lesson's title: slides, the teacher's page, and where it opens without installing."""
-    file = f"{path.stem}.ipynb"
     ways = [f'<a href="../slides/{path.stem}.html">Slides</a>']
     if (ROOT / "docs" / "guide" / f"{path.name[:2]}.md").exists():
         ways.append(f"[For teachers](../docs/guide/{path.name[:2]}.md)")
     if github:
-        binder = f"https://mybinder.org/v2/gh/{github}/main?urlpath=lab/tree/notebooks/{file}"
-        colab = f"https://colab.research.google.com/github/{github}/blob/gh-pages/colab/{file}"
-        ways += [f"Open in [Binder]({binder})", f"[Colab]({colab})"]
-        ways.append(f"[Codespaces](https://codespaces.new/{github})")
+        ways.append(f"Open in {elsewhere(path, github)}")
     return " · ".join(ways)
+
+
+def elsewhere(path: Path, github: str) -> str:
+    """Links that open a lesson where nothing need be installed."""
+    binder = f"https://mybinder.org/v2/gh/{github}/main?urlpath=lab/tree/notebooks/{path.name}"
+    colab = f"https://colab.research.google.com/github/{github}/blob/gh-pages/colab/{path.name}"
+    return f"[Binder]({binder}) · [Colab]({colab}) · [Codespaces](https://codespaces.new/{github})"
+
+
+def with_buttons(readme: str, github: str) -> str:
+    """The README with these links below its line `<!-- buttons ... -->`, in place of those that stand there.
+
+    Raises ValueError for a README without that line.
+    """
+    line = f"Open lesson 0 in {elsewhere(lessons.every()[0], github)}\n"
+    found, times = BUTTONS.subn(lambda place: f"{place[1]}{line}", readme)
+    if times != 1:
+        raise ValueError("README.md has no line, or several, that begin with <!-- buttons: put one back")
+    return found
 
 
 def under_title(text: str, line: str) -> str:
     """A page's text with a line of links under its title."""
     title, rest = text.split("\n", 1)
     return f"{title}\n\n{line}\n{rest}"
+
+
+def write_buttons(readme: Path, github: str | None) -> None:
+    """Put the links of `with_buttons` into README.md itself, for whoever reads it on GitHub."""
+    if not github:
+        raise ValueError("name your copy: COURSE_REPOSITORY=owner/name python site/build.py --buttons")
+    with files.put_whole(readme) as part:
+        part.write_text(with_buttons(readme.read_text(encoding="utf-8"), github), encoding="utf-8")
 
 
 def draws(cell: nbformat.NotebookNode) -> bool:
@@ -194,6 +221,7 @@ def lay_out(source: Path, github: str | None) -> None:
     text = f"# Solutions\n\nOne way to do each exercise. The code waits behind a click.\n\n{listed}\n"
     (source / "notebooks" / "solutions" / "index.md").write_text(text, encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = with_buttons(readme, github) if github else readme
     figures = re.search(r"(?ms)^## (Figures you will see\n.*?)(?=^## )", readme)[1]
     mirror(source, ROOT / "README.md", "# " + figures, "figures_you_will_see.md")
     trees = [
@@ -278,7 +306,11 @@ def build(out: Path) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT, help="where the pages go (site/_build/html)")
+    parser.add_argument("--buttons", action="store_true", help="only write the links into README.md")
+    args = parser.parse_args()
     try:
-        sys.exit(build(parser.parse_args().out.resolve()))
+        if args.buttons:
+            sys.exit(write_buttons(ROOT / "README.md", repository()))
+        sys.exit(build(args.out.resolve()))
     except (ValueError, OSError) as error:
         sys.exit(str(error))

@@ -182,6 +182,13 @@ def test_every_word_of_a_figure_can_be_read_on_white():
     plt.close(fig)
 
 
+def test_words_on_a_coloured_field_can_be_read():
+    for colour in [*figures.PALETTE, figures.GREY, "white"]:
+        words = figures.words_on(colour)
+        assert figures.contrast(words, colour) >= 4.5, (words, colour)
+    assert figures.words_on(figures.BLUE) == "white" and figures.words_on(figures.ORANGE) == "black"
+
+
 # what a colour becomes for who lacks one kind of cone: Machado, Oliveira and Fernandes, 2009, severity 1
 SEEN_BY = {
     "protanope": [

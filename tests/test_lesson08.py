@@ -171,6 +171,8 @@ def test_the_first_join_of_the_toy(lesson):
     assert "".join(first) == "in" and (most, second) == (5, 3)
     _, pieces = lesson["train_bpe"](toy, 12)
     assert {"deep", "learn", "train"} <= {parts[0] for parts in pieces.values()}
+    whole = lesson["train_bpe"](toy, 1_000)  # more than there is to join: it stops where each word is one piece
+    assert {len(parts) for parts in whole[1].values()} == {1} and len(whole[0]) < 30
 
 
 def test_what_a_larger_vocabulary_buys():
@@ -330,6 +332,9 @@ def test_what_the_curves_say_in_numbers():
     assert said(
         f"the last still gains {tales[-2] - tales[-1]:.2f}, and the end is higher, {tales[-1]} in place of {docs[-1]},"
     )
+    uncut = re.findall(r"if no word were cut: (\S+)", shown)
+    assert set(uncut) == {"1.22"} and said(f"there are {uncut[0]} pieces a word, in both texts")
+    assert float(uncut[0]) < min(docs + tales)
     on_docs, on_tales = re.findall(r"30,522 pieces: (\S+)\)", shown)
     assert said(f"{on_tales} on the tales, {on_docs} on the documentation.")
     kept = books.shown("08", "five_vocabularies")

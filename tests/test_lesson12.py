@@ -211,10 +211,14 @@ def test_the_table_holds_a_million_within_the_limits():
     assert exact["recall@10"].item() == 1 and exact["median ms"].item() > 10 * good["median ms"].min()
 
 
+FIRST, SECOND = (f"{start}IVF8192_HNSW32,PQ96x4fs,Refine(PCA336,SQ8)" for start in ("", "PCAR192,"))
+
+
 def test_the_table_holds_ten_million_within_the_limits():
     ten = rows_of(10_000_000)
     assert (ten["bytes a vector"] * 10_000_000 <= 4e9).all() and (ten["build seconds"] <= 15 * 60).all()
-    assert (ten["recall@10"] >= 0.95).any() and (ten["median ms"] < 2).any()
+    kept = ten[(ten["recall@10"] >= 0.95) & (ten["median ms"] < 2)]
+    assert set(kept["index"]) == {SECOND} and set(ten["index"]) == {FIRST, SECOND}
 
 
 def least(number, index, share=0.95):
@@ -237,11 +241,17 @@ def test_what_the_lesson_says_of_a_million():
 
 
 def test_what_the_lesson_says_of_ten_million():
-    ten = rows_of(10_000_000).set_index("setting")
-    assert ten[ten["median ms"] < 2]["recall@10"].max() == pytest.approx(0.9, abs=0.005)
-    assert 4 < ten[ten["recall@10"] >= 0.95]["median ms"].min() < 6 and ten["most GB"].max() < 7.6
-    share = {tuple(re.findall(r"\d+", s)[:2]): value for s, value in ten["recall@10"].items()}
-    assert share["256", "40"] - share["192", "40"] < 0.002 < 0.01 < share["256", "80"] - share["256", "40"]
+    ten = rows_of(10_000_000)
+    share, ms, most = {}, {}, ten.groupby("index")["most GB"].max()
+    for row in ten.to_dict("records"):
+        asked = (row["index"], *map(int, re.findall(r"\d+", row["setting"])[:2]))
+        share[asked], ms[asked] = row["recall@10"], row["median ms"]
+    assert round(share[SECOND, 64, 20], 3) == 0.94 and round(share[FIRST, 64, 20], 3) == 0.902
+    assert round(share[SECOND, 128, 80], 3) == 0.962 and round(ms[SECOND, 128, 80], 1) == 1.9
+    assert round(share[FIRST, 256, 80], 2) == 0.96 and round(ms[FIRST, 256, 80], 1) == 3.2
+    assert least(10**7, FIRST) == ms[FIRST, 256, 80]
+    assert share[FIRST, 256, 80] - share[FIRST, 256, 40] > 0.01
+    assert round(most[SECOND], 1) == 6.0 and round(most[FIRST], 1) == 7.5
 
 
 def test_the_rules_of_thumb_are_what_the_table_says():
@@ -320,26 +330,36 @@ def test_the_recipe_measures_what_is_there(which, number):
         assert (lines["bytes a vector"][lines["index"] == name] == f"{weight / 4_000:.0f}").all()
 
 
-def test_the_index_of_ten_million_is_built_from_blocks_that_are_let_go(monkeypatch):
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_index_of_ten_million_is_built_from_blocks_that_are_let_go(monkeypatch, place):
     """Small, and in several blocks: it answers nearly as well as exact search, from codes alone."""
     recipe = runpy.run_path(str(RECIPE))
     measure = recipe["measure"]
     monkeypatch.setitem(measure.__globals__, "BLOCK", 1_500)
-    (name,) = recipe["indexes"](10_000_000, 384)
-    name, asked = (
-        name.replace("8192", "64").replace("PQ96", "PQ8").replace("PCA336", "PCA32"),
-        {
-            "nprobe": 64,
-            "k_factor_rf": 30,
-            "quantizer_efSearch": 128,
-        },
-    )
+    name = list(recipe["indexes"](10_000_000, 384))[place]
+    assert name == (FIRST, SECOND)[place]
+    for large, small in (("8192", "64"), ("PQ96", "PQ8"), ("PCA336", "PCA32"), ("PCAR192", "PCAR16")):
+        name = name.replace(large, small)
+    asked = {"nprobe": 64, "k_factor_rf": 30, "quantizer_efSearch": 128}
     (line,) = measure(clusters(500, 32), 4_000, clusters(100, 32, seed=5), 0, {name: [asked]})
-    assert (
-        float(line["recall@10"]) > 0.8
-        and line["setting"] == "nprobe=64 k_factor_rf=30 quantizer_efSearch=128"
-    )
+    assert float(line["recall@10"]) > 0.8
+    assert line["setting"] == "nprobe=64 k_factor_rf=30 quantizer_efSearch=128"
     assert int(line["bytes a vector"]) < 32 * 4  # less than the vectors themselves
+
+
+def test_codes_of_the_second_look_are_not_moved_while_they_grow():
+    """Else the array is copied as it grows, and held twice: 1.5 GB more at ten million."""
+    recipe = runpy.run_path(str(RECIPE))
+    vectors = clusters(4_000, 32).astype("float32")
+    index = recipe["built"]("PCAR16,IVF16,PQ8x4fs,Refine(PCA24,SQ8)", 32)
+    index.train(vectors)
+    recipe["make_room"](index, len(vectors))
+    codes = faiss.downcast_index(faiss.downcast_index(index.refine_index).index).codes
+    places = set()
+    for start in range(0, len(vectors), 500):
+        index.add(vectors[start : start + 500])
+        places.add(int(codes.data()))
+    assert len(places) == 1 and codes.size() == 4_000 * 24
 
 
 def test_usearch_answers_as_the_others_do():

@@ -151,6 +151,31 @@ def test_without_a_repository_no_page_offers_a_service(tmp_path, monkeypatch):
             build.repository()
 
 
+def test_the_first_page_leads_to_the_services(site, pages):
+    links = [a["href"] for a in pages[site / "index.html"].select("article a[href]")]
+    assert [link for link in links if "mybinder.org/v2/gh/owner/name" in link and "00_start_here" in link]
+    assert "https://codespaces.new/owner/name" in links
+
+
+def test_buttons_go_into_the_readme_once_and_follow_its_address(tmp_path, monkeypatch):
+    import build
+
+    readme, before = tmp_path / "README.md", (books.ROOT / "README.md").read_text(encoding="utf-8")
+    readme.write_text(before, encoding="utf-8")
+    for github in ("one/copy", "another/copy", "another/copy"):
+        build.write_buttons(readme, github)
+        lines = readme.read_text(encoding="utf-8").splitlines()
+        (at,) = [i for i, line in enumerate(lines) if line.startswith("Open lesson 0 in [Binder]")]
+        assert lines[at].count(github) == 3 and lines[at - 1].startswith("<!-- buttons")
+        assert lines[:at] + lines[at + 1 :] == before.splitlines()
+    with pytest.raises(ValueError, match="name your copy"):
+        build.write_buttons(readme, None)
+    readme.write_text("# A page\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="put one back"):
+        build.write_buttons(readme, "one/copy")
+    assert readme.read_text(encoding="utf-8") == "# A page\n"
+
+
 def test_the_first_cell_for_colab_fetches_installs_and_opens_a_model(site, tmp_path):
     """Its code as it stands, with this repository for GitHub's and a folder here for Colab's."""
     book = nbformat.read(site / "colab" / books.path("03").name, as_version=4)

@@ -6,14 +6,18 @@ that takes what the operating system had not yet put on the disk, is not tested 
 """
 
 import itertools
+import os
+import shutil
+import threading
 import time
+from pathlib import Path
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
 import store_writer
-from lancedb.index import FTS, BTree, HnswSq
+from lancedb.index import FTS, BTree, HnswSq, IvfPq
 from lancedb.rerankers import RRFReranker
 from store_writer import NAME, ROWS, batch
 
@@ -129,6 +133,50 @@ def test_update_and_delete_after_reopening(tmp_path):
     table.optimize()
     table = lancedb.connect(tmp_path).open_table(NAME)
     assert table.search(other).distance_type("cosine").limit(1).to_list()[0]["id"] == 2 * ROWS
+
+
+# ------------------------------------------- what docs/beyond_one_machine.md says of a shared table
+
+
+def test_a_file_of_no_version_is_deleted_once_it_is_seven_days_old(tmp_path):
+    table = lancedb.connect(tmp_path).create_table(NAME, pa.concat_tables(batch(1, n) for n in range(3)))
+    kept = {path.name for path in (Path(tmp_path) / f"{NAME}.lance" / "data").iterdir()}
+    some = next((Path(tmp_path) / f"{NAME}.lance" / "data").glob("*.lance"))
+    old, young = some.with_name("0" * 36 + ".lance"), some.with_name("1" * 36 + ".lance")
+    for stray, days in ((old, 7.1), (young, 6.9)):
+        shutil.copy(some, stray)
+        then = time.time() - days * 24 * 3600
+        os.utime(stray, (then, then))
+    table.optimize()
+    assert not old.exists() and young.exists() and table.count_rows() == 3 * ROWS
+    assert kept <= {path.name for path in some.parent.iterdir()}
+
+
+def test_searches_go_on_while_the_indexes_are_built_anew(many, tmp_path):
+    """Whoever has the table open gets ten rows from every search, before, during and after."""
+    rows, query = many[0].search().limit(20_000).to_arrow(), many[2][0]
+    table = lancedb.connect(tmp_path).create_table("shared", rows)
+    table.create_index("vector", config=IvfPq(distance_type="cosine", num_partitions=8))
+    reader = lancedb.connect(tmp_path).open_table("shared")
+    building, done, found = threading.Event(), threading.Event(), []
+
+    def search():
+        while not done.is_set():
+            during, answer = building.is_set(), None
+            try:
+                answer = reader.search(query).distance_type("cosine").limit(10).to_list()
+            finally:
+                found.append((during, answer and len(answer)))
+
+    asking = threading.Thread(target=search)
+    asking.start()
+    building.set()
+    table.create_index("vector", config=IvfPq(distance_type="cosine", num_partitions=64))
+    building.clear()
+    done.set()
+    asking.join()
+    assert {answer for _, answer in found} == {10} and sum(during for during, _ in found) >= 3
+    assert [index.name for index in table.list_indices()] == ["vector_idx"]
 
 
 # ------------------------------------------------------------------------------- filters
