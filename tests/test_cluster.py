@@ -7,6 +7,7 @@ work; nothing may be lost and nothing be there twice. Then both indexes, and two
 The Ray processes know nothing of the S3 server: what they need comes to them by name, with `--env`.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -70,16 +71,14 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory):
-    """The address and the process of a Ray head that has three cores to give: two workers, and one to read and write."""
-    small = tmp_path_factory.mktemp("small")
+@contextlib.contextmanager
+def started(small: pathlib.Path, **more: str):
+    """The settings, with its address, the process and the folder of a Ray head that has three cores to give."""
     # Ray starts five processes at once and gives them 15 seconds; each imports jsonschema, and that, where it
     # is there, a grammar of addresses that alone takes three of them
     (small / "rfc3987_syntax.py").write_text("raise ImportError('left out')\n", encoding="utf-8")
     clean = {k: v for k, v in os.environ.items() if k not in NAMES}
     settings = {
-        "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_worker_niceness": "0",
@@ -87,7 +86,7 @@ def head(tmp_path_factory):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(small), str(ROOT)]),
         "PYTHONWARNINGS": "ignore",
-    }
+    } | more
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path: sockets allow no long one
         for _ in range(3):  # Ray gives up where the machine is busy
             port = free_port()
@@ -117,6 +116,13 @@ def head(tmp_path_factory):
             child.kill()
         process.stdout.close()
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A Ray head for two workers, and one core to read and write."""
+    with started(tmp_path_factory.mktemp("small"), RAY_AUTH_MODE="disabled") as running:
+        yield running
 
 
 def script(head, *words) -> subprocess.Popen:
@@ -279,3 +285,31 @@ def test_the_indexes_and_two_readers_at_once(bucket, head, tmp_path, capsys):
         )
     with capsys.disabled():
         print("\n" + "\n".join(report))
+
+
+def test_with_a_token_a_head_lets_in_only_who_has_it(tmp_path):
+    """The page's two settings, on a head of its own: one home with the token, one without."""
+    assert "`ray get-auth-token --generate`" in PAGE and "`RAY_AUTH_MODE=token`" in PAGE
+    home, stranger = tmp_path / "home", tmp_path / "stranger"
+    for folder in (home, stranger):
+        folder.mkdir()
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    subprocess.run([*ray, "get-auth-token", "--generate"], env=os.environ | {"HOME": str(home)}, check=True)
+    assert (home / ".ray" / "auth_token").stat().st_size >= 32
+    with started(tmp_path, RAY_AUTH_MODE="token", HOME=str(home)) as (settings, _, _):
+
+        def joins(**other: str) -> bool:
+            code = "import ray; ray.init(); print('let in', ray.cluster_resources()['CPU'])"
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env=os.environ | settings | other,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=120,
+                check=False,
+            )
+            return "let in 3.0" in done.stdout
+
+        assert joins()
+        assert not joins(HOME=str(stranger))
+        assert not joins(HOME=str(stranger), RAY_AUTH_MODE="disabled")

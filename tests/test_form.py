@@ -1,5 +1,6 @@
 """Every notebook keeps the form of a lesson, and its saved outputs are fresh and clean."""
 
+import ast
 import json
 import re
 
@@ -92,6 +93,78 @@ def test_what_a_run_may_change_is_held_somewhere(path):
         marks = set(books.tags(cell))
         if marks & {"nbval-ignore-output", "nbval-skip"} and numbers_shown(cell):
             assert marks & (bounds | {"machine"}), f"{path.name}: {cell.source[:80]}"
+
+
+class Names(ast.NodeVisitor):
+    """The names that a cell sets, and those that it reads before it sets them; not inside functions."""
+
+    def __init__(self):
+        self.set, self.read, self.bound = set(), set(), []
+
+    def visit_Name(self, node):
+        if any(node.id in names for names in self.bound):
+            return
+        if isinstance(node.ctx, ast.Store):
+            self.set.add(node.id)
+        elif node.id not in self.set:
+            self.read.add(node.id)
+
+    def visit_Assign(self, node):  # what is read is read first
+        for part in [node.value, *node.targets]:
+            self.visit(part)
+
+    def visit_AugAssign(self, node):
+        self.visit(ast.Name(node.target.id, ast.Load()) if isinstance(node.target, ast.Name) else node.target)
+        self.visit(node.value)
+
+    def visit_FunctionDef(self, node):
+        self.set.add(node.name)
+
+    visit_ClassDef = visit_FunctionDef
+
+    def visit_Lambda(self, node):
+        pass
+
+    def visit_alias(self, node):
+        self.set.add((node.asname or node.name).split(".")[0])
+
+    def visit_ListComp(self, node):
+        targets = [part for one in node.generators for part in ast.walk(one.target)]
+        self.bound.append({part.id for part in targets if isinstance(part, ast.Name)})
+        self.generic_visit(node)
+        self.bound.pop()
+
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
+
+
+MAY_CHANGE = {  # the same network, opened again with its head; the collection before and after it was adapted
+    ("02_bert_contextual_embeddings.ipynb", "model"),
+    ("17_your_own_documents.ipynb", "own"),
+}
+
+
+def names_of(source: str) -> Names:
+    found = Names()
+    found.visit(ast.parse(source))
+    return found
+
+
+def test_no_cell_reads_a_name_that_a_later_cell_sets_anew(path):
+    """Else the cell, run again at the end, would show another thing, or fail."""
+    cells = [
+        (cell, names_of(re.sub(r"(?m)^[%!].*", "", cell.source))) for cell in books.code(books.read(path))
+    ]
+    for place, (cell, names) in enumerate(cells):
+        later = {name: other.id for other, found in cells[place + 1 :] for name in found.set}
+        clash = {n: later[n] for n in names.read & set(later) if (path.name, n) not in MAY_CHANGE}
+        assert not clash, f"{cell.id} reads {clash}, set anew there: give one of the two another name"
+
+
+def test_the_check_of_names_sees_what_is_read_before_it_is_set():
+    found = names_of("a = b + 1\nfor i in c:\n    d = [e for e in i if e > f]\nprint(a, len)")
+    assert found.read == {"b", "c", "f", "print", "len"} and found.set == {"a", "i", "d"}
+    assert names_of("x += 1").read == {"x"} and names_of("def f():\n    return y").read == set()
+    assert names_of("{k: v for k, v in z}").read == {"z"} and names_of("import a.b as c").set == {"c"}
 
 
 def test_parts_of_a_lesson():

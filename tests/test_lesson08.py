@@ -171,7 +171,9 @@ def test_the_first_join_of_the_toy(lesson):
     assert "".join(first) == "in" and (most, second) == (5, 3)
     _, pieces = lesson["train_bpe"](toy, 12)
     assert {"deep", "learn", "train"} <= {parts[0] for parts in pieces.values()}
-    whole = lesson["train_bpe"](toy, 1_000)  # more than there is to join: it stops where each word is one piece
+    whole = lesson["train_bpe"](
+        toy, 1_000
+    )  # more than there is to join: it stops where each word is one piece
     assert {len(parts) for parts in whole[1].values()} == {1} and len(whole[0]) < 30
 
 
