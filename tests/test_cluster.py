@@ -287,29 +287,31 @@ def test_the_indexes_and_two_readers_at_once(bucket, head, tmp_path, capsys):
         print("\n" + "\n".join(report))
 
 
-def test_with_a_token_a_head_lets_in_only_who_has_it(tmp_path):
-    """The page's two settings, on a head of its own: one home with the token, one without."""
+def test_who_is_let_in_by_a_head(tmp_path):
+    """As the page says: with the mode `token` and with a token's file alone who has it; without either, anybody."""
     assert "`ray get-auth-token --generate`" in PAGE and "`RAY_AUTH_MODE=token`" in PAGE
     home, stranger = tmp_path / "home", tmp_path / "stranger"
     for folder in (home, stranger):
         folder.mkdir()
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    subprocess.run([*ray, "get-auth-token", "--generate"], env=os.environ | {"HOME": str(home)}, check=True)
+    make = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
+    subprocess.run(make, env=os.environ | {"HOME": str(home)}, check=True)
     assert (home / ".ray" / "auth_token").stat().st_size >= 32
+
+    def joins(settings: dict[str, str]) -> bool:
+        code = "import ray; ray.init(); print('let in', ray.cluster_resources()['CPU'])"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | settings,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        return "let in 3.0" in done.stdout
+
     with started(tmp_path, RAY_AUTH_MODE="token", HOME=str(home)) as (settings, _, _):
-
-        def joins(**other: str) -> bool:
-            code = "import ray; ray.init(); print('let in', ray.cluster_resources()['CPU'])"
-            done = subprocess.run(
-                [sys.executable, "-c", code],
-                env=os.environ | settings | other,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=120,
-                check=False,
-            )
-            return "let in 3.0" in done.stdout
-
-        assert joins()
-        assert not joins(HOME=str(stranger))
-        assert not joins(HOME=str(stranger), RAY_AUTH_MODE="disabled")
+        assert joins(settings) and not joins(settings | {"HOME": str(stranger)})
+    with started(tmp_path, HOME=str(home)) as (settings, _, _):
+        assert not joins(settings | {"HOME": str(stranger)})
+    with started(tmp_path, HOME=str(stranger)) as (settings, _, _):
+        assert joins(settings)

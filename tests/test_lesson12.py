@@ -211,14 +211,17 @@ def test_the_table_holds_a_million_within_the_limits():
     assert exact["recall@10"].item() == 1 and exact["median ms"].item() > 10 * good["median ms"].min()
 
 
-FIRST, SECOND = (f"{start}IVF8192_HNSW32,PQ96x4fs,Refine(PCA336,SQ8)" for start in ("", "PCAR192,"))
+PLAIN, TURNED, HALF = (
+    f"{start}IVF8192_HNSW32,PQ96x4fs,Refine(PCA336,SQ8)" for start in ("", "PCAR384,", "PCAR192,")
+)
 
 
 def test_the_table_holds_ten_million_within_the_limits():
     ten = rows_of(10_000_000)
     assert (ten["bytes a vector"] * 10_000_000 <= 4e9).all() and (ten["build seconds"] <= 15 * 60).all()
     kept = ten[(ten["recall@10"] >= 0.95) & (ten["median ms"] < 2)]
-    assert set(kept["index"]) == {SECOND} and set(ten["index"]) == {FIRST, SECOND}
+    assert set(kept["index"]) == {HALF} and list(ten["index"].unique()) == [PLAIN, TURNED, HALF]
+    assert ten.groupby("index")["setting"].agg(list).map(tuple).nunique() == 1  # all are asked alike
 
 
 def least(number, index, share=0.95):
@@ -242,16 +245,24 @@ def test_what_the_lesson_says_of_a_million():
 
 def test_what_the_lesson_says_of_ten_million():
     ten = rows_of(10_000_000)
-    share, ms, most = {}, {}, ten.groupby("index")["most GB"].max()
+    share, ms = {}, {}
     for row in ten.to_dict("records"):
         asked = (row["index"], *map(int, re.findall(r"\d+", row["setting"])[:2]))
         share[asked], ms[asked] = row["recall@10"], row["median ms"]
-    assert round(share[SECOND, 64, 20], 3) == 0.94 and round(share[FIRST, 64, 20], 3) == 0.902
-    assert round(share[SECOND, 128, 80], 3) == 0.962 and round(ms[SECOND, 128, 80], 1) == 1.9
-    assert round(share[FIRST, 256, 80], 2) == 0.96 and round(ms[FIRST, 256, 80], 1) == 3.2
-    assert least(10**7, FIRST) == ms[FIRST, 256, 80]
-    assert share[FIRST, 256, 80] - share[FIRST, 256, 40] > 0.01
-    assert round(most[SECOND], 1) == 6.0 and round(most[FIRST], 1) == 7.5
+    text = next(c.source for c in books.read(LESSON).cells if c.id == "ten-read")
+    enough = {
+        name: min((ms[k], k) for k in ms if k[0] == name and share[k] >= 0.95)[1] for name in (PLAIN, HALF)
+    }
+    for sentence in (
+        f"half finds {share[HALF, 64, 20]:.3f}, the two others {share[PLAIN, 64, 20]:.3f} each",
+        f"half reaches {share[enough[HALF]]:.3f} in {ms[enough[HALF]]:.1f} milliseconds, the first "
+        f"{share[enough[PLAIN]]:.3f} in {ms[enough[PLAIN]]:.1f}",
+        ", ".join(f"{share[PLAIN, 64, k]:.3f}" for k in (20, 40)) + f" and {share[PLAIN, 64, 80]:.3f}",
+        f"held {ten['most GB'].max():.1f} GB at most",
+    ):
+        assert sentence in text, sentence
+    assert abs(share[TURNED, 64, 20] - share[PLAIN, 64, 20]) < 0.002
+    assert all(round(share[name, 512, 200], 2) == 0.97 for name in (PLAIN, TURNED, HALF))
 
 
 def test_the_rules_of_thumb_are_what_the_table_says():
@@ -330,15 +341,21 @@ def test_the_recipe_measures_what_is_there(which, number):
         assert (lines["bytes a vector"][lines["index"] == name] == f"{weight / 4_000:.0f}").all()
 
 
-@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
 def test_the_index_of_ten_million_is_built_from_blocks_that_are_let_go(monkeypatch, place):
     """Small, and in several blocks: it answers nearly as well as exact search, from codes alone."""
     recipe = runpy.run_path(str(RECIPE))
     measure = recipe["measure"]
     monkeypatch.setitem(measure.__globals__, "BLOCK", 1_500)
     name = list(recipe["indexes"](10_000_000, 384))[place]
-    assert name == (FIRST, SECOND)[place]
-    for large, small in (("8192", "64"), ("PQ96", "PQ8"), ("PCA336", "PCA32"), ("PCAR192", "PCAR16")):
+    assert name == (PLAIN, TURNED, HALF)[place]
+    for large, small in (
+        ("8192", "64"),
+        ("PQ96", "PQ8"),
+        ("PCA336", "PCA32"),
+        ("PCAR384", "PCAR32"),
+        ("PCAR192", "PCAR16"),
+    ):
         name = name.replace(large, small)
     asked = {"nprobe": 64, "k_factor_rf": 30, "quantizer_efSearch": 128}
     (line,) = measure(clusters(500, 32), 4_000, clusters(100, 32, seed=5), 0, {name: [asked]})

@@ -300,6 +300,7 @@ def test_what_the_prose_says_of_long_texts_is_what_the_cells_show():
     differ = found("late", r"late chunking minus titled: -(\S+) \[-(\S+), -(\S+)\], a loss")
     where = found("where", r"\nalone +(\S+) +(\S+) +(\S+)")
     (nothing,) = found("late_controls", r"without a first sentence: MRR (\S+)\n.*no difference")
+    (away,) = found("late_controls", r"about something else: MRR (\S+)\n.*no difference")
     (foreign,) = found("late_controls", r"another document's first sentence: MRR (\S+)\n.*a loss")
     text = prose()
     for sentence in (
@@ -309,11 +310,11 @@ def test_what_the_prose_says_of_long_texts_is_what_the_cells_show():
         f"**Late chunking** brings {late} without",
         f"brings more, {title}, and the difference between the two is clear of 0 ({differ[0]}, interval "
         f"{differ[2]} to {differ[1]})",
-        f"the rest of a document gains nothing ({nothing}), and behind the first sentence of *another* document "
-        f"it loses ({foreign})",
+        f"Without it the rest of a document gains nothing ({nothing}), nor does it behind a sentence about "
+        f"something else ({away}). Behind the first sentence of *another* document it loses ({foreign})",
         f"BM25 over titled sentences has {float(words):.2f}",
         f"written before each of the others it brings {opening}",
-        f"for {(data.pronouns()[1]['sentence'] > 2).sum()} of the 119 questions it says *it* too",
+        f"for {(data.pronouns()[1]['sentence'] > 2).sum()} of the 119 questions the sentence in front does not name",
     ):
         assert sentence in text, sentence
     assert float(where[2]) < 1 / 6
@@ -327,6 +328,7 @@ def test_what_the_prose_says_of_bridges_lists_and_choices_is_what_the_cells_show
         ]
 
     text, hundred, most = prose(), shares(100), shares(2000)
+    (wrong,) = found("bridge", r"wrong pairs: among ten (\S+)%")
     (as_they_are,) = found("bridge", r"axes as they are: among ten (\S+)%")
     new, old, many = found("unseen", r"NV-Embed-v2 +61 +(\d+) +(\d+) +(\d+)")
     low, high = found("difference", r"minus BGE: +\S+ \[(\S+), \+(\S+)\]")
@@ -334,7 +336,7 @@ def test_what_the_prose_says_of_bridges_lists_and_choices_is_what_the_cells_show
     for sentence in (
         f"first for {hundred[0]} % and among the first ten for {hundred[1]} %",
         f"Two thousand pairs find {most[0]} %",
-        f"each sorted by its own directions ({as_they_are} %)",
+        f"each along its own directions ({as_they_are} %), and a rotation learnt from wrong pairs ({wrong} %)",
         f"the interval runs from −{abs(float(low)):.2f} to +{float(high):.2f}",
         f"though it is {float(ahead):.2f} ahead",
         f"{years('LSA')} to {years('counts')}",

@@ -119,24 +119,19 @@ def indexes(number: int, dimensions: int) -> dict[str, list[dict]]:
 
     Up to a million: exact search, a graph, cells with codes, binary codes. Above: cells with codes
     alone, since the vectors themselves do not fit in 4 GB; the second look is at 336 main components of a
-    byte each. The first look is at four bits for each four of the numbers, or at four bits for each two of
-    half as many main components, turned at random so that all of them vary alike.
+    byte each. The first look has 4 bits for each 4 numbers, as they are or turned at random so that all of
+    them vary alike (PCAR), or 4 bits for each 2 of half as many main components, turned likewise.
     """
     cells, codes = f"IVF{lists(number)}", f"PQ{dimensions // 4}x4fs"
     asked = settings(nprobe=[16, 32, 64, 96], k_factor_rf=[10, 20, 40, 60])
     if number > 1_000_000:
-        return {
-            f"{cells}_HNSW32,{codes},Refine(PCA336,SQ8)": settings(
-                nprobe=[64, 128, 256, 256],
-                k_factor_rf=[20, 30, 40, 80],
-                quantizer_efSearch=[128, 192, 320, 320],
-            ),
-            f"PCAR{dimensions // 2},{cells}_HNSW32,{codes},Refine(PCA336,SQ8)": settings(
-                nprobe=[16, 32, 64, 64, 96, 128],
-                k_factor_rf=[10, 20, 20, 40, 40, 80],
-                quantizer_efSearch=[64, 64, 96, 128, 128, 192],
-            ),
-        }
+        asked = settings(
+            nprobe=[32, 64, 64, 64, 128, 128, 256, 512],
+            k_factor_rf=[20, 20, 40, 80, 40, 80, 80, 200],
+            quantizer_efSearch=[64, 96, 96, 96, 160, 160, 320, 640],
+        )
+        turned = ["", f"PCAR{dimensions},", f"PCAR{dimensions // 2},"]
+        return {f"{first}{cells}_HNSW32,{codes},Refine(PCA336,SQ8)": asked for first in turned}
     found = {"Flat": [{}], f"{cells},{codes},RFlat": asked}
     if number >= 100_000:
         found |= {
