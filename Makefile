@@ -25,7 +25,7 @@ SIDE_BY_SIDE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(SIDE_BY_SIDE) $(BIN)/python tests/offline.py $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval.cfg
 
-.PHONY: help setup lab site slides guide test unit format lessons diffs hub stress wheels lock bom
+.PHONY: help setup lab site slides buttons guide test unit format lessons diffs hub stress wheels lock bom
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,9 @@ site: $(SITE)  ## render the course as pages, with search and slides: site/_buil
 
 slides: $(SITE)  ## make the slides alone: site/_build/html/slides/
 	$(BIN)/python site/slides.py
+
+buttons: $(SITE)  ## write links to Binder, Colab and Codespaces into README.md: make buttons COURSE_REPOSITORY=owner/name
+	COURSE_REPOSITORY="$(COURSE_REPOSITORY)" $(BIN)/python site/build.py --buttons
 
 guide: $(READY)  ## write questions into the notebooks and minutes into the teacher's guide again
 	$(BIN)/python site/quiz.py

@@ -30,6 +30,7 @@ COLUMNS = ["question", "source", "grade", "text"]
 GRADES = {"2": "answers the question", "1": "helps", "0": "does not"}
 WEIGHTS = [round(0.1 * i, 1) for i in range(11)]
 FEWEST = 8  # judged questions; fewer make no two halves
+LEAST = 6  # words by which a passage is known again under another file
 
 
 def questions(path: str | Path) -> list[str]:
@@ -120,7 +121,8 @@ def relevance(passages: "pandas.DataFrame", judged: "pandas.DataFrame") -> dict[
 
     A judgement belongs to a passage of its source that holds its text, or that its text holds, or with
     which it shares half of the shorter one's three-word runs; title and section do not count. Where its source
-    is gone (the file has another name now), it belongs to any passage that holds its text or is held by it.
+    is gone (the file has another name now), it belongs to any passage that holds its text or is held by it, if
+    the text has at least LEAST words: fewer may stand anywhere.
     """
     bare = {
         source: [(row.id, words(row.text.partition("\n")[2])) for row in rows.itertuples()]
@@ -134,7 +136,8 @@ def relevance(passages: "pandas.DataFrame", judged: "pandas.DataFrame") -> dict[
         if row.source in bare:
             names = [name for name, other in bare[row.source] if same(told, other)]
         else:
-            names = [name for of in bare.values() for name, other in of if held(told, other)]
+            long = len(told.split()) >= LEAST
+            names = [name for of in bare.values() for name, other in of if long and held(told, other)]
         for name in names:
             of_question[name] = max(int(row.grade), of_question.get(name, 0))
     return found

@@ -132,7 +132,7 @@ def under_title(text: str, line: str) -> str:
 def write_buttons(readme: Path, github: str | None) -> None:
     """Put the links of `with_buttons` into README.md itself, for whoever reads it on GitHub."""
     if not github:
-        raise ValueError("name your copy: COURSE_REPOSITORY=owner/name python site/build.py --buttons")
+        raise ValueError("name your copy: make buttons COURSE_REPOSITORY=owner/name")
     with files.put_whole(readme) as part:
         part.write_text(with_buttons(readme.read_text(encoding="utf-8"), github), encoding="utf-8")
 

@@ -309,6 +309,12 @@ def test_who_is_let_in_by_a_head(tmp_path):
         )
         return "let in 3.0" in done.stdout
 
+    alone = "import ray; ray.init('local', num_cpus=1, include_dashboard=False)"  # as the script begins a run alone
+    third = tmp_path / "third"
+    third.mkdir()
+    bare = {k: v for k, v in os.environ.items() if k != "RAY_AUTH_MODE"}
+    subprocess.run([sys.executable, "-c", alone], env=bare | {"HOME": str(third)}, check=True, timeout=120)
+    assert (third / ".ray" / "auth_token").exists()
     with started(tmp_path, RAY_AUTH_MODE="token", HOME=str(home)) as (settings, _, _):
         assert joins(settings) and not joins(settings | {"HOME": str(stranger)})
     with started(tmp_path, HOME=str(home)) as (settings, _, _):

@@ -362,6 +362,7 @@ def test_a_file_with_another_name_keeps_its_judgements_and_its_vectors(folder, t
     assert row["source"] == "tea.md"
     judging.grade(own, "How warm is the water?", row["source"], row["text"], 2)
     judging.grade(own, "How warm is the water?", "never.md", "words that no document has", 2)
+    judging.grade(own, "Is it cold?", "gone.md", "the", 2)  # stands in many a passage
     (folder / "drinks").mkdir()
     (folder / "tea.md").rename(folder / "drinks" / "tea.md")
     own = collection.index(folder, tmp_path / "own")
@@ -370,6 +371,7 @@ def test_a_file_with_another_name_keeps_its_judgements_and_its_vectors(folder, t
     rows = own.passages().set_index("id")
     (moved,) = known["How warm is the water?"]
     assert rows.loc[moved, "source"] == "drinks/tea.md" and rows.loc[moved, "text"] == row["text"]
+    assert known["Is it cold?"] == {}
     assert not set(judging.pool(own, ["How warm is the water?"], 1)["id"]) & {moved}
 
 

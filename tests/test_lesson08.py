@@ -334,6 +334,9 @@ def test_what_the_curves_say_in_numbers():
     assert said(
         f"the last still gains {tales[-2] - tales[-1]:.2f}, and the end is higher, {tales[-1]} in place of {docs[-1]},"
     )
+    assert said(
+        f"BPE saves {docs[0] - docs[-1]:.2f} pieces a word on the documentation and {tales[0] - tales[-1]:.2f} on"
+    )
     uncut = re.findall(r"if no word were cut: (\S+)", shown)
     assert set(uncut) == {"1.22"} and said(f"there are {uncut[0]} pieces a word, in both texts")
     assert float(uncut[0]) < min(docs + tales)

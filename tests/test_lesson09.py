@@ -621,3 +621,12 @@ def test_checks_accept_the_solutions_and_explain_the_rest(name, tokenizer, capsy
     assert capsys.readouterr().out.startswith("Not yet written: ")
     check(lambda *_: "text")
     assert capsys.readouterr().out.startswith("Not yet: ")
+
+
+def test_what_the_prose_says_of_the_two_clocks_is_what_the_cell_has_saved():
+    book = books.read(LESSON)
+    shown = next(books.said(c) for c in books.code(book) if "time of LSTM / layer" in c.source)
+    alone = [float(x) for x in re.search(r" 1 text\(s\) at once: (.*)", shown)[1].split()]
+    assert len(alone) == 5 and max(alone) == alone[3] and min(alone) > 1
+    prose = " ".join(" ".join(c.source.split()) for c in book.cells if c.cell_type == "markdown")
+    assert f"grow up to 512 words ({alone[3]}) and fall a little at 1,024 ({alone[4]})" in prose

@@ -435,3 +435,14 @@ def test_the_checks_explain_wrong_answers(capsys):
         for function in functions:
             getattr(lesson11, name)(function)
             assert capsys.readouterr().out.startswith(f"Not yet: {name} for"), name
+
+
+def test_what_the_prose_says_of_the_letters_finds():
+    book = books.read(LESSON)
+    shown = "\n".join(map(books.said, books.code(book)))
+    hits, letters, both = map(
+        int, re.search(r"found: (\d+) of 60; letters find (\d+), .* both find (\d+);", shown).groups()
+    )
+    assert (hits, both) == (12, 6) and both < letters
+    prose = " ".join(" ".join(c.source.split()) for c in book.cells if c.cell_type == "markdown")
+    assert "Six of its twelve the letters find as well" in prose
