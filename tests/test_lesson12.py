@@ -202,6 +202,19 @@ def rows_of(number):
     return TABLE[(TABLE["number"] == number) & (TABLE["dimensions"] == 384) & (TABLE["index"] != "Flat")]
 
 
+def test_the_speed_of_the_title_is_where_the_drawn_curve_crosses_the_line():
+    """Half-way in the logarithms, as the picture draws it: a point just left of the line counts as well."""
+    speed_at = books.definitions(LESSON, "speed_at")["speed_at"]
+    curves = {
+        "falls": [(0.9, 1_000, 0), (0.99, 10, 0), (1.0, 1, 0)],
+        "stops": [(0.5, 9_000, 0), (0.94, 800, 0)],
+        "exact": [(1.0, 50, 0)],
+    }
+    speed_at.__globals__["curves"] = curves
+    assert speed_at("falls") == pytest.approx(1_000 * 10 ** (-2 * np.log10(2)))
+    assert speed_at("stops") == 0 and speed_at("exact") == pytest.approx(50)
+
+
 def test_the_table_holds_a_million_within_the_limits():
     million = rows_of(1_000_000)
     good = million[(million["recall@10"] >= 0.98) & (million["median ms"] < 1)]
