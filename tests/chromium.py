@@ -31,6 +31,8 @@ def opened(width: int, height: int):
         driver.set_script_timeout(LIMIT)
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        # As a window in front of a reader: some versions give a headless one no focus before the first click.
+        driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
         try:
             yield driver
         finally:
