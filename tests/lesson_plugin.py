@@ -16,8 +16,10 @@ import re
 import sys
 import time
 import tomllib
+import warnings
 from pathlib import Path
 
+import nbval.kernel
 import pytest
 
 from tests import books
@@ -64,6 +66,23 @@ def pytest_configure(config):
     there = {lesson_of(path) for path in books.LESSONS}
     for number in sorted(wanted(config) - there):
         raise pytest.UsageError(f"no lesson {number}: name lessons by their two digits, --lessons '03 07'")
+    nbval.kernel.start_new_kernel = started_again
+
+
+start_new_kernel = nbval.kernel.start_new_kernel
+
+
+def started_again(*args, **kwargs):
+    """nbval's kernel, started once more if it died before it answered.
+
+    jupyter_client chooses free ports, lets go of them, and the kernel takes them: what comes between,
+    a kernel beside it for one, is that kernel's death.
+    """
+    try:
+        return start_new_kernel(*args, **kwargs)
+    except RuntimeError as error:
+        warnings.warn(f"a kernel is started once more: {error}", stacklevel=1)
+        return start_new_kernel(*args, **kwargs)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -182,7 +201,7 @@ def pytest_runtest_call(item):
 def pytest_runtest_teardown(item, nextitem):
     if item.path.suffix != ".ipynb" or (nextitem and nextitem.parent is item.parent):
         return (yield)
-    held = peak(item.parent.kernel)
+    held = peak(item.parent.kernel) if item.parent.kernel else 0  # none: it never answered
     result = yield  # the kernel ends in any case, or the next notebook could not begin
     lesson = item.path.parent.name != "solutions"
     largest = LARGER.get(item.path.stem, LARGEST_KERNEL) if lesson else LARGEST_KERNEL

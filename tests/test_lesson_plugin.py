@@ -38,6 +38,25 @@ def test_a_cell_that_gives_the_same_twice_passes(tmp_path):
     assert code == 0, printed
 
 
+DIES = """
+import os, pathlib, sys
+deaths = pathlib.Path(__file__).with_name("deaths")
+if "ipykernel_launcher" in sys.orig_argv and len(seen := deaths.read_text()) < {times}:
+    deaths.write_text(seen + "x")
+    os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_kernel_that_dies_before_it_answers_is_started_once_more(tmp_path, monkeypatch, times):
+    (tmp_path / "sitecustomize.py").write_text(DIES.format(times=times), encoding="utf-8")
+    (tmp_path / "deaths").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code, printed = verdict(tmp_path, ("print(1)", "1\n", ""))
+    assert "started once more: Kernel died" in printed, printed
+    assert (code == 0) == (times == 1) and "AttributeError" not in printed, printed
+
+
 COUNTS = ("try:\n    n += 1\nexcept NameError:\n    n = 1\nprint(n)", "1\n", "")
 
 
