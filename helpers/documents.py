@@ -10,9 +10,11 @@ passages already brings a table instead: columns `source` and `text`, and `title
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,9 @@ HEAD = 40  # of these, the most that title and section may take
 COLUMNS = ["source", "title", "section", "page", "start", "end", "text"]
 
 _UNDERLINE = re.compile(r"^([=\-~^*#\"'+`])\1{2,}$")
+_TABLE = re.compile(  # its head, the line below it, its rows
+    r"^[ \t]*(\|.*\|)[ \t]*\n[ \t]*\|[\s:|-]+\|[ \t]*\n(?:[ \t]*\|.*(?:\n|\Z))+", re.M
+)
 _UNIT = re.compile(
     r"\n\s*\n+"  # a paragraph ends
     r"|\n(?=\s*(?:[-*+•]|\d{1,3}[.)])\s|\s*\|)"  # an item of a list, a row of a table
@@ -48,7 +53,8 @@ class Document:
 def listed(folder: str | Path) -> tuple[list[Path], list[Path], list[Path]]:
     """The files of a folder that have a reader, those that have none, and folders in it that may not be read.
 
-    Hidden files and folders are in none of the three; links to folders are not followed. Sorted by their path. Raises FileNotFoundError, NotADirectoryError and PermissionError in one sentence.
+    Hidden files and folders are in none of the three; links to folders are not followed. Sorted by their path.
+    Raises FileNotFoundError, NotADirectoryError and PermissionError in one sentence.
     """
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -216,7 +222,8 @@ def _from_html(html: str):
     body = page.find("main") or page.find("article") or page.body or page
     first = body.find("h1")
     title = first.get_text(" ", strip=True) if first else named
-    return title, MarkdownConverter(heading_style="ATX", strip=["img", "a"]).convert_soup(body)
+    converter = MarkdownConverter(heading_style="ATX", strip=["img", "a"], table_infer_header=True)
+    return title, converter.convert_soup(body)
 
 
 def _html(path: Path):
@@ -357,8 +364,9 @@ def passages(found: Sequence[Document], size: int = SIZE) -> "pandas.DataFrame":
 
     A passage never crosses a heading and holds whole sentences, as many as fit into `size` pieces of
     MiniLM's tokenizer together with what stands before them: the title and the section. A sentence that
-    is too long alone is cut where it must be. text: title and section on a first line, then the sentences; section: the headings above it, joined by " › "; page: its
-    number, 0 without pages; start, end: its place in the document's text.
+    is too long alone is cut where it must be. Where a table goes on in another passage, that one begins with
+    the table's head too. text: title and section on a first line, then the sentences; section: the headings
+    above it, joined by " › "; page: its number, 0 without pages; start, end: its place in the document's text.
     Raises ValueError for a size below 2 * HEAD.
     """
     import pandas
@@ -375,16 +383,15 @@ def _passages(one: Document, size: int) -> list[tuple]:
     for headings, begin, end in sections(one.text):
         section = " › ".join(h for h in headings if h.casefold() != one.title.casefold())
         head = " › ".join([one.title, section] if section else [one.title])
-        units = _units(one.text, begin, end)
-        if not units:
-            continue
         head = _first(head, HEAD)
         room = size - 2 - _lengths([head])[0]
-        for first, last in _packed(one.text, units, room):
+        tables = _tables(one.text, begin, end, room)
+        for first, last, columns in _packed(one.text, _units(one.text, begin, end, tables), room, tables):
             body = plain(one.text[first:last])
             if any(sign.isalnum() for sign in body):
                 page = max((number for place, number in one.pages if place <= first), default=0)
-                rows.append((one.source, one.title, section, page, first, last, f"{head}\n{body}"))
+                text = "\n".join([head, f"{columns} {body}".lstrip()])
+                rows.append((one.source, one.title, section, page, first, last, text))
     return rows
 
 
@@ -423,24 +430,62 @@ def plain(markdown: str) -> str:
     return " ".join(text.replace("`", "").split()).strip("| ")
 
 
-def _units(text: str, begin: int, end: int) -> list[tuple[int, int]]:
-    """Where the sentences of a stretch of text, its items and rows, begin and end."""
+@dataclass(frozen=True)
+class _Table:
+    """A table in a text: where it begins and ends; head: its first row as plain text, "" if it has none or
+    one that would take half of a passage; pieces: the head's length."""
+
+    begin: int
+    end: int
+    head: str
+    pieces: int
+
+
+def _tables(text: str, begin: int, end: int, room: int) -> list[_Table]:
+    """The tables of a stretch of text, in order."""
+    found = list(_TABLE.finditer(text, begin, end))
+    heads = [f"{head} |" if (head := plain(match[1])) else "" for match in found]
+    lengths = _lengths(heads) if heads else []
+    return [
+        _Table(match.start(), match.end(), *((head, length) if length <= room / 2 else ("", 0)))
+        for match, head, length in zip(found, heads, lengths, strict=True)
+    ]
+
+
+def _around(tables: list[_Table], place: int) -> _Table | None:
+    """The table that has begun before a place and goes on there."""
+    at = bisect_left(tables, place, key=attrgetter("begin")) - 1
+    return tables[at] if at >= 0 and place < tables[at].end else None
+
+
+def _units(text: str, begin: int, end: int, tables: list[_Table]) -> list[tuple[int, int]]:
+    """Where the sentences of a stretch of text, its items and rows, begin and end. A row is never two."""
     edges = [begin]
-    edges += [match.end() for match in _UNIT.finditer(text, begin, end)]
+    for match in _UNIT.finditer(text, begin, end):
+        if "\n" in match[0] or not _around(tables, match.end()):
+            edges.append(match.end())
     edges.append(end)
     return [(a, b) for a, b in pairwise(edges) if text[a:b].strip()]
 
 
-def _packed(text: str, units: list[tuple[int, int]], room: int) -> list[tuple[int, int]]:
-    """Units joined to stretches of at most `room` pieces; a unit that has more is cut."""
+def _packed(
+    text: str, units: list[tuple[int, int]], room: int, tables: list[_Table]
+) -> list[tuple[int, int, str]]:
+    """Units joined to stretches of at most `room` pieces, each with the head of the table that it goes on with.
+
+    A unit that has more pieces is cut.
+    """
     pieces = []
     for (first, last), length in zip(units, _lengths([text[a:b] for a, b in units]), strict=True):
-        pieces += [(first, last, length)] if length <= room else _cut_anywhere(text, first, last, room)
+        table = _around(tables, first)
+        left = room - (table.pieces if table else 0)
+        pieces += [(first, last, length)] if length <= left else _cut_anywhere(text, first, last, left)
     packed, filled = [], room + 1
     for first, last, length in pieces:
         if filled + length > room:
-            packed.append([first, last])
-            filled = 0
+            table = _around(tables, first)
+            packed.append([first, last, table.head if table else ""])
+            filled = table.pieces if table else 0
         packed[-1][1] = last
         filled += length
     return [tuple(stretch) for stretch in packed]
