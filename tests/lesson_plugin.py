@@ -166,11 +166,10 @@ def hold(check: dict, text: str) -> None:
     assert not words & set(check.get("none", [])), match.group(0)
 
 
-def hold_figures(item) -> None:
-    tags = item.cell.metadata.get("tags", [])
-    shown = (out.get("text") or out.get("data", {}).get("text/plain", "") for out in item.test_outputs)
-    text = "".join(shown)
-    for check in expected(item.path):
+def hold_figures(path: Path, tags: list[str], outputs: list[dict]) -> None:
+    """All that tests/expected/NN.toml says of a cell with these tags, against its outputs."""
+    text = "".join(out.get("text") or out.get("data", {}).get("text/plain", "") for out in outputs)
+    for check in expected(path):
         if check["tag"] in tags:
             hold(check, text)
 
@@ -189,11 +188,12 @@ def pytest_runtest_call(item):
     saved = copy.deepcopy(item.cell.outputs)  # nbval joins the streams of a cell's saved outputs in place
     began, item.second_run = time.monotonic(), False
     result = yield
-    hold_figures(item)
+    tags = item.cell.metadata.get("tags", [])
+    hold_figures(item.path, tags, item.test_outputs)
     if time.monotonic() - began < item.config.option.again_within:
         item.cell.outputs, item.second_run = saved, True
         item.runtest()
-        hold_figures(item)
+        hold_figures(item.path, tags, item.test_outputs)
     return result
 
 

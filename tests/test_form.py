@@ -95,6 +95,12 @@ def test_what_a_run_may_change_is_held_somewhere(path):
             assert marks & (bounds | {"machine"}), f"{path.name}: {cell.source[:80]}"
 
 
+@pytest.mark.parametrize("path", books.LESSONS, ids=books.name)
+def test_the_saved_outputs_lie_within_their_bounds(path):
+    for cell in books.code(books.read(path)):
+        lesson_plugin.hold_figures(path, books.tags(cell), cell.outputs)
+
+
 class Names(ast.NodeVisitor):
     """The names that a cell sets, and those that it reads before it sets them; not inside functions."""
 

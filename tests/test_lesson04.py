@@ -458,7 +458,7 @@ def test_the_five_kinds_of_the_same_words():
     assert float(without[0]) > table("agreement")["BERT, mean"][4]
     equal = dict(re.findall(r"(\w+): cosine 1 in GloVe for (\d+ of \d+) pairs", shown("kinds")))
     roles, number = (equal[name].replace("of", "of the") for name in ("roles", "number"))
-    assert f"{roles} pairs of roles and {number} of numbers are the same to it" in PROSE
+    assert f"{roles} pairs of roles and {number} of numbers both sentences" in PROSE
     assert [v.split()[0] for k, v in equal.items() if k not in ("roles", "number")] == ["0"] * 3
 
 
