@@ -29,7 +29,7 @@ COLUMNS = ["source", "title", "section", "page", "start", "end", "text"]
 
 _UNDERLINE = re.compile(r"^([=\-~^*#\"'+`])\1{2,}$")
 _TABLE = re.compile(  # its head, the line below it, its rows
-    r"^[ \t]*(\|.*\|)[ \t]*\n[ \t]*\|[\s:|-]+\|[ \t]*\n(?:[ \t]*\|.*(?:\n|\Z))+", re.M
+    r"^[ \t]*(\|.*\|)[ \t]*\n[ \t]*\|[ \t:|-]*-[ \t:|-]*\|[ \t]*\n(?:[ \t]*\|.*(?:\n|\Z))+", re.M
 )
 _UNIT = re.compile(
     r"\n\s*\n+"  # a paragraph ends
@@ -222,6 +222,7 @@ def _from_html(html: str):
     body = page.find("main") or page.find("article") or page.body or page
     first = body.find("h1")
     title = first.get_text(" ", strip=True) if first else named
+    # Word's tables name no head: their first row is taken for it, as a reader would.
     converter = MarkdownConverter(heading_style="ATX", strip=["img", "a"], table_infer_header=True)
     return title, converter.convert_soup(body)
 

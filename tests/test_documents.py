@@ -60,7 +60,10 @@ def test_a_passage_stands_where_it_says_and_under_its_headings(read, table):
     texts = {one.source: one.text for one in read[0]}
     for row in table.itertuples():
         head, _, body = row.text.partition("\n")
-        assert body.endswith(documents.plain(texts[row.source][row.start : row.end]))
+        told = documents.plain(texts[row.source][row.start : row.end])
+        assert body.endswith(told)
+        columns = body.removesuffix(told).strip(" |")  # of a table that goes on
+        assert columns in documents.plain(texts[row.source][: row.start])
         assert head.startswith(row.title[:20])
     rules = table[table["source"] == "rules.md"]
     assert "Plots and money › Sizes and yearly fees" in set(rules["section"])
@@ -100,6 +103,12 @@ def test_a_table_that_goes_on_begins_with_its_head_again_and_no_row_is_cut(tmp_p
     assert bodies[-1].endswith("Ask at the shed.")
     lengths = [len(ids) for ids in encoders.tokenizer()(list(rows["text"]))["input_ids"]]
     assert max(lengths) <= documents.SIZE + 4
+
+
+def test_rows_without_a_line_below_the_first_have_no_head():
+    text = "| one | two |\n|  |  |\n" + "".join(f"| row {n} | Sunny |\n" for n in range(90))
+    rows = documents.passages([documents.Document("a.md", "a", text)])
+    assert len(rows) > 3 and sum("one | two" in body for body in rows["text"]) == 1
 
 
 def test_a_head_that_would_take_half_of_each_passage_is_left_out(tmp_path):
