@@ -59,6 +59,9 @@ def test_the_steps(vectors):
     steps = np.array([unit[b] - unit[a] for a, b in pairs])
     steps /= np.linalg.norm(steps, axis=1, keepdims=True)
     others = (steps @ steps.T).sum(axis=1) - 1
+    first = lambda word: [w for w, _ in vectors.most_similar([word, "woman"], ["man"], topn=3)]
+    assert first("husband")[0] == "wife" and "finds *wife*, although that step is unlike the others" in PROSE
+    assert "sister" not in first("brother") and "not have *sister* among its first three" in PROSE
     assert others.argmin() == 7 and round(others[7] / 7, 2) == 0.26 and "0.26 with the other seven" in PROSE
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import collection, data, documentation, judging, kept_vectors
+from helpers import collection, data, documentation, documents, judging, kept_vectors
 from helpers.exercises import lesson17
 from helpers.intervals import interval
 
@@ -101,6 +101,23 @@ def test_training_pays_with_all_questions_for_each_seed(lines):
     for _, rows in of[of["run"] == "all"].groupby("seed"):
         low, _ = interval(rows.set_index("question")["score"] - before)
         assert low > 0
+
+
+def test_the_telling_words_of_a_question_do_not_occur_in_the_papers(prose):
+    found, failed = documents.read(books.ROOT / "shared_data" / "allotments")
+    papers = " ".join(one.text for one in found).casefold()
+    assert not failed and "shed" in papers and "*grill* and *sausages*, do not occur in the papers" in prose
+    assert "grill" not in papers and "sausage" not in papers
+
+
+def test_the_blend_is_ahead_where_it_was_chosen_and_behind_elsewhere(prose):
+    of = dict(re.findall(r"(?m)^\d +(\w+) +\S+ +(\d\.\d+ +\d\.\d+)", books.shown("17", "tuned")))
+    (chose, judged), (chose_alone, judged_alone) = (
+        map(float, of[s].split()) for s in ("blended", "reranked")
+    )
+    assert (round(chose - chose_alone, 3), round(judged_alone - judged, 3)) == (0.005, 0.005)
+    assert "ahead of it by 0.005 where it was chosen, and is behind by 0.005 here" in " ".join(prose.split())
+    assert f"fusion alone has {of['fused'].split()[1]}" in prose
 
 
 # sentences ---------------------------------------------------------------------------------------
