@@ -37,7 +37,9 @@ LARGER = {
     "17_your_own_documents": 3328
     + CUDA,  # an encoder that trains, twice, beside two others and a cross-encoder
 }
-LONGEST = "06 10 17 15 13 09 14 16 03 12 11 07 01".split()  # first, so that two workers end together
+# first among notebooks and first among tests, so that two workers end together
+LONGEST = "06 15 17 10 14 16 09 11 13 07 12 03 05 08 01".split()
+LONGEST += "cluster site originals_in_place collection many_processes adapting lessons_backwards".split()
 
 
 def pytest_addoption(parser):
@@ -105,12 +107,17 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the form of other lessons; the longest notebooks first."""
+    """Leave out the form of other lessons; notebooks before tests, of both the longest first."""
     if wanted(config):
         about = [getattr(item, "callspec", None) and item.callspec.params.get("path") for item in items]
         items[:] = [i for i, p in zip(items, about, strict=True) if not p or lesson_of(p) in wanted(config)]
-    place = {number: at for at, number in enumerate(LONGEST)}
-    items.sort(key=lambda i: (i.path.suffix != ".ipynb", place.get(lesson_of(i.path), len(LONGEST))))
+    place = {name: at for at, name in enumerate(LONGEST)}
+
+    def turn(item) -> tuple[bool, int]:
+        name = lesson_of(item.path) if item.path.suffix == ".ipynb" else item.path.stem.removeprefix("test_")
+        return item.path.suffix != ".ipynb", place.get(name, len(LONGEST))
+
+    items.sort(key=turn)
 
 
 def advice(item, call) -> str:
