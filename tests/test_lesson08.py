@@ -193,6 +193,21 @@ def test_what_a_larger_vocabulary_buys():
     assert tales["BPE"][0] < docs["BPE"][0] and tales["BERT"] < docs["BERT"]
 
 
+def test_berts_own_floor(bert):
+    """BERT cuts every sign singly, so where no word is cut it has more pieces than the dotted line."""
+    held_out = [p for text in documentation.corpus()["text"] for p in text.split("\n")][5::50]
+    floor, has = {}, {}
+    for name, texts in (("tales", data.tales()), ("docs", held_out)):
+        n = sum(len(text.split()) for text in texts)
+        uncut = [bert.pre_tokenizer.pre_tokenize_str(bert.normalizer.normalize_str(text)) for text in texts]
+        floor[name] = sum(map(len, uncut)) / n
+        has[name] = sum(len(one.ids) for one in bert.encode_batch(texts, add_special_tokens=False)) / n
+    assert said(
+        f"a little higher, {floor['tales']:.2f} on the tales and {floor['docs']:.2f} on the documentation."
+    )
+    assert said(f"It stands {has['tales'] - floor['tales']:.2f} above it on the tales".replace("0.", ".", 1))
+
+
 def test_who_keeps_which_word_whole():
     printed = books.shown("08", "five_vocabularies")
     found = re.findall(r"^(\S.*): \d+ pieces\n((?:   .*\n)+)", printed, re.M)
@@ -319,7 +334,7 @@ def test_a_large_tokenizer_beside_berts():
     exec(source[: source.index("beside = []")], space)
     for name in ("Russian", "Japanese"):
         assert len(space["samples"][name].encode()) == int(at[name][4])
-    assert said(f"{at['English'][4]} pieces both.") and at["English"][1] == at["English"][4]
+    assert said(f"{at['English'][4]} pieces both, its eleven words and the full stop.") and at["English"][1] == at["English"][4]
     ours = books.shown("08", "today_pieces")
     assert "123 | ##45 | ##6 | ##7" in ours and "123 | 456 | 7" in ours and "| ĠĠĠĠĠĠĠ |" in ours
     assert said("seven spaces are one piece, `ĠĠĠĠĠĠĠ`") and "50,000 pieces" in books.shown("08", "today")
@@ -449,6 +464,38 @@ def test_a_greedy_cut_is_not_taken_for_the_most_probable(name, unigram, capsys):
     lesson08.cut_unigram((GREEDY | {"the best of them": best_of_greedy})[name], unigram)
     told = capsys.readouterr().out
     assert told.startswith("Not yet: cut_unigram for") and "it should be" in told, told
+
+
+def piece_by_piece(word, scores):
+    """Viterbi that tries each piece at each place, and reads its score before it looks whether it fits."""
+    best = {0: (0.0, [])}
+    for end in range(1, len(word) + 1):
+        for piece in scores:
+            score, start = scores[piece], end - len(piece)
+            if start in best and word[:end].endswith(piece):
+                found = best[start][0] + score, [*best[start][1], piece]
+                best[end] = max(best.get(end, found), found, key=lambda cut: cut[0])
+    return best[len(word)][1]
+
+
+def test_a_viterbi_that_goes_through_the_vocabulary_is_right(unigram, capsys):
+    lesson08.cut_unigram(piece_by_piece, unigram)
+    assert capsys.readouterr().out.startswith("Right: cut_unigram")
+
+
+def with_steps_back(word, vocabulary, begin=True):
+    """Longest pieces first, and shorter ones where the longest leads nowhere."""
+    for end in range(len(word), 0, -1):
+        if (piece := word[:end] if begin else "##" + word[:end]) in vocabulary:
+            rest = with_steps_back(word[end:], vocabulary, False) if word[end:] else []
+            if rest != ["[UNK]"]:
+                return [piece, *rest]
+    return ["[UNK]"]
+
+
+def test_a_longest_first_cut_takes_no_step_back(bert, capsys):
+    lesson08.cut_wordpiece(with_steps_back, bert)
+    assert capsys.readouterr().out.startswith("Not yet: cut_wordpiece for abc")
 
 
 def test_trying_all_cuts_is_stopped(unigram, capsys):

@@ -600,6 +600,23 @@ def test_no_wrong_mask_is_called_right(what, capsys):
     assert capsys.readouterr().out.startswith("Not yet")
 
 
+def test_an_array_is_told_from_a_tensor(capsys):
+    lesson09.left_only_mask(lambda n: np.triu(np.full((n, n), -np.inf), k=1))
+    assert "it gives a ndarray; make it a torch tensor" in capsys.readouterr().out
+
+
+def test_signs_in_brackets_are_told_from_the_tokenizers_own(tokenizer, capsys):
+    def by_bracket(pieces):
+        groups = []
+        for place, piece in enumerate(pieces):
+            if not piece.startswith("["):
+                groups.append([place]) if not piece.startswith("##") else groups[-1].append(place)
+        return groups
+
+    lesson09.whole_words(by_bracket, tokenizer)
+    assert capsys.readouterr().out.startswith("Not yet: whole_words for x[0]")
+
+
 @pytest.mark.parametrize("name", [*ANSWERS, "whole_words"])
 def test_checks_accept_the_solutions_and_explain_the_rest(name, tokenizer, capsys):
     import torch

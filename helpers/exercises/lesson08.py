@@ -72,6 +72,10 @@ def cut_wordpiece(cut_wordpiece: Callable, tokenizer: "Tokenizer") -> None:
     few = dict.fromkeys(["[UNK]", "p", "pl", "play", "##ay", "##in", "##g"], 0)
     cases["playing, from a vocabulary of seven pieces"] = "playing", few
     cases["ingplay, from the same seven (no word begins with ing)"] = "ingplay", few
+    cases["abc, from a, ab and ##bc (the longest beginning leads nowhere)"] = (
+        "abc",
+        dict.fromkeys(["[UNK]", "a", "ab", "##bc"], 0),
+    )
     wanted = {
         case: [token.value for token in WordPiece(known, unk_token="[UNK]").tokenize(word)]
         for case, (word, known) in cases.items()
@@ -104,7 +108,8 @@ def cut_unigram(cut_unigram: Callable, scores: dict[str, float]) -> None:
 
     def answer(case):
         word, known = cases[case]
-        got = _listed(cut_unigram(word, _Counted(known, 200 * (len(word) + 1) ** 2)))
+        most = (200 * (len(word) + 1) + len(known)) * (len(word) + 1)  # each piece at each place, and more
+        got = _listed(cut_unigram(word, _Counted(known, most)))
         return got if got is None or got is ... else (case, got)
 
     def same(got: tuple, right: tuple) -> bool:

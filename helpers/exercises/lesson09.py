@@ -13,9 +13,15 @@ def left_only_mask(left_only_mask: Callable) -> None:
     """left_only_mask(n) -> tensor (n, n); the judge is torch.nn.Transformer."""
     import torch
 
+    def answer(n):
+        got = left_only_mask(n)
+        if hasattr(got, "dtype") and not isinstance(got, torch.Tensor):
+            raise TypeError(f"it gives a {type(got).__name__}; make it a torch tensor")
+        return got
+
     wanted = {n: torch.nn.Transformer.generate_square_subsequent_mask(n) for n in (1, 2, 4, 7)}
     judge(
-        left_only_mask,
+        answer,
         wanted,
         "left_only_mask",
         same=lambda got, right: got.dtype.is_floating_point and torch.equal(got, right),
@@ -54,6 +60,7 @@ def whole_words(whole_words: Callable, tokenizer: "BertTokenizer") -> None:
         "Unhappiness!",
         "Backpropagation of overfitting networks",
         "it's state-of-the-art",
+        "x[0] 🐉 is here",
     ]
     cases = {text: tokenizer(text) for text in texts}
     cases["Unhappiness! (with padding)"] = tokenizer("Unhappiness!", padding="max_length", max_length=12)
