@@ -647,3 +647,21 @@ def test_what_the_prose_says_of_the_two_clocks_is_what_the_cell_has_saved():
     assert len(alone) == 5 and max(alone) == alone[3] and min(alone) > 1
     prose = " ".join(" ".join(c.source.split()) for c in book.cells if c.cell_type == "markdown")
     assert f"grow up to 512 words ({alone[3]}) and fall a little at 1,024 ({alone[4]})" in prose
+
+
+def test_how_the_questions_of_the_training_begin():
+    rows = data.transfer("answers")
+    asked = rows[rows["part"] == "train"]["question"]
+    who, when = (asked.str.startswith(word).sum() for word in ("Who", "When"))
+    prose = " ".join(
+        " ".join(c.source.split()) for c in books.read(LESSON).cells if c.cell_type == "markdown"
+    )
+    assert (
+        f"of the {len(asked)} questions of the training {who} begin with *Who* and {when} with *When*"
+        in prose
+    )
+
+
+def test_most_held_out_pairs_share_a_sentence_with_another_pair():
+    printed = next(c for c in books.code(books.read(LESSON)) if c.id == "shared-sentences")
+    assert 0.5 < float(re.search(r"(\d+)%", books.text(printed)).group(1)) / 100 < 0.8  # "many of these"
