@@ -1,7 +1,7 @@
 """Make the slides of every lesson: python site/slides.py [--out DIR] [03 ...]
 
-A deck is made from the notebook as it is saved: title, aims, for each *Predict first* the question and
-then what its cell printed, the figures, what you saw, a question for the class. nbconvert writes it as reveal.js, whose files lie
+A deck is made from the notebook as it is saved: title, aims, for each *Predict first* the question under
+the paragraph before it and then what its cell printed, the figures, what you saw, a question for the class. nbconvert writes it as reveal.js, whose files lie
 beside it, so that a deck opens without a network. Two cell tags change the choice: `slide` gives a cell
 a slide of its own, `no-slide` leaves it out.
 """
@@ -26,9 +26,11 @@ FEWEST, MOST = 12, 20  # slides a lesson
 CODE_LINES = 12
 LINES = 18  # of code and output together on one slide
 LONG = 560  # signs of prose, a list's item as 70 more, from which a slide takes the smaller size
+BEFORE = 560  # signs of the paragraph before a question, up to which it stands on the question's slide
 NUMBER = re.compile(r"\d*\.\d+|\d{2,}")
 SAYS_NOTHING = re.compile(r"(?i): the original|: a stand-in|\bseconds\b.*$|^<IPython")
 NO_PREDICTION = ("Exercises", "Questions", "What you saw", "References")
+PREDICT = "**Predict first"
 markdown, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
 
 
@@ -45,10 +47,11 @@ def text_of(output) -> str:
 
 
 def prose(text: str, look: str = "") -> nbformat.NotebookNode:
-    """A slide's prose; much of it takes the smaller size. Links lead to the lesson's own pages."""
+    """A slide's prose; much of it takes the smaller size. Links lead to the course's pages; a file that is none has none."""
     text = re.sub(r"\]\((?!https?:)(\w[^)]*)\.ipynb", r"](../notebooks/\1.html", text)
     text = re.sub(r"\]\(\.\./([^)]*)\.md", r"](../\1.html", text)
-    look = "long" if len(text) + 70 * text.count("\n- ") > LONG else look
+    text = re.sub(r"\[([^\]]*)\]\(\.\./(?![^)]*\.html)[^)]*\)", r"\1", text)
+    look = "long" if look != "before" and len(text) + 70 * text.count("\n- ") > LONG else look
     return markdown(f'<div class="{look}">\n\n{text}\n\n</div>' if look else text)
 
 
@@ -157,9 +160,11 @@ def slides(number: str, book: nbformat.NotebookNode) -> list[list]:
                     if heading == "What you saw" and part.startswith("## "):
                         deck.append([1, [prose(part)]])
                     continue
-                found = re.search(r"(?ms)^\*\*Predict first\.\*\*.*?(?=\n\s*\n|\Z)", part)
-                if found:
-                    slide = [markdown(f"## {heading}"), prose(found[0], "guess")]
+                if found := prediction(part):
+                    before, question = found
+                    slide = [markdown(f"## {heading}"), prose(question, "guess under" if before else "guess")]
+                    if before:
+                        slide.insert(1, prose(before, "before"))
                     if notes:
                         slide.append(markdown(notes.pop(0), metadata={"notes": True}))
                     deck.append([1, slide])
@@ -184,6 +189,30 @@ def said_by_the_guide(number: str) -> list[str]:
     page = ROOT / "docs" / "guide" / f"{number}.md"
     part = page.read_text(encoding="utf-8").split("## Before each prediction")[1].split("\n## ")[0]
     return [entry.split("\n", 1)[1].strip() for entry in re.split(r"(?m)^### ", part)[1:]]
+
+
+def prediction(part: str) -> tuple[str, str] | None:
+    """A prediction in a piece of a lesson: (what is said before it, its question with a list that follows).
+
+    What is said before is the beginning of its own paragraph, or else the paragraph before, a list with
+    the one that leads to it; "" where there is none, or where it is too long for a slide.
+    """
+    paragraphs = re.split(r"\n\s*\n", part.strip())
+    at = next((i for i, text in enumerate(paragraphs) if PREDICT in text), None)
+    if at is None:
+        return None
+    before, question = paragraphs[at].split(PREDICT, 1)
+    if not before.strip() and at > 0:
+        before = paragraphs[at - 1]
+        if before.startswith("- ") and at > 1:
+            before = paragraphs[at - 2] + "\n\n" + before
+    question = PREDICT + question
+    if len(paragraphs) > at + 1 and paragraphs[at + 1].startswith("- "):
+        question += "\n\n" + paragraphs[at + 1]
+    if before.startswith(("#", "|", "<", "!", "```", "$$")):
+        before = ""
+    seen = len(re.sub(r"\]\([^)]*\)", "]", before)) + 70 * before.count("\n- ")
+    return (before.strip() if seen + max(0, len(question) - 300) <= BEFORE else ""), question
 
 
 def questions(number: str, many: int) -> list[list]:

@@ -59,6 +59,59 @@ def test_every_figure_of_a_page_stands_in_its_lesson(number):
     assert decimals(page(number).split("## An exam question")[0]) - decimals(shown) == set()
 
 
+# the figures of a Then: decimals, thousands, shares, factors; and what must stand there word by word
+SAID = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d*\.\d+)(?!\w)|\b\d+(?= %| times\b)")
+PHRASES = re.compile(r"from passage \d+ on|\d+ passages a second")
+QUOTED = {  # a Then that quotes an earlier section of its lesson -> that section
+    ("05", "What each score is told: the gradient"): "A batch of four",
+    ("05", "Temperature"): "A real batch",
+    ("09", "A small BERT from nothing · 1"): "The line to beat",
+    ("10", "4 · Multiple negatives ranking"): "3 · Triplet loss",
+}
+
+
+def figures(text):
+    """All numbers of a text, thousands with or without their comma."""
+    return {float(n.replace(",", "")) for n in re.findall(r"(?<![\w.])(?:\d+(?:,\d{3})*\.?\d*|\.\d+)", text)}
+
+
+def strangers(number, text):
+    """(entry, figure) for each figure after **Then** that its section of the lesson and the next do not have."""
+    parts = guide.sections(books.read(books.path(number)))
+    names, found = list(parts), []
+    shown = {
+        name: "\n".join(books.said(cell) if cell.cell_type == "code" else part for part, cell in cells)
+        for name, cells in parts.items()
+    }
+    for entry in re.split(r"(?m)^### ", text.split("## Before each prediction")[1].split("\n## ")[0])[1:]:
+        head, then = entry.splitlines()[0], entry.split("**Then**")[1]
+        at = next(i for i, name in enumerate(names) if head.startswith(name))
+        read = [*names[at : at + 2], QUOTED.get((number, head))]
+        text_read = "\n".join(shown[name] for name in read if name)
+        has = figures(text_read)
+        found += [(head, n) for n in SAID.findall(then) if float(n.replace(",", "")) not in has]
+        found += [(head, phrase) for phrase in PHRASES.findall(then) if phrase not in text_read]
+    return found
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_figure_after_a_prediction_stands_in_its_section(number):
+    """In what its cells printed or its prose says; the section after it counts too, and those of QUOTED."""
+    assert strangers(number, page(number)) == []
+
+
+def test_a_figure_of_another_section_or_an_old_one_is_found():
+    for number, was, now in (
+        ("03", "from passage 1 on", "from passage 2 on"),
+        ("04", "3.4 times", "3.5 times"),
+        ("06", "The gain is 0.032", "The gain is 0.031"),
+        ("13", "41 passages a second", "30 passages a second"),
+        ("13", "67,228", "91,516"),
+    ):
+        text = page(number)
+        assert was in text and len(strangers(number, text.replace(was, now))) == 1, (number, now)
+
+
 def test_the_minutes_are_those_of_the_notebooks_and_of_the_measured_cells():
     """The tables follow from docs/guide/seconds.tsv and the prose; a section that is new was never measured."""
     with guide.SECONDS.open(encoding="utf-8", newline="") as file:
@@ -71,6 +124,10 @@ def test_the_minutes_are_those_of_the_notebooks_and_of_the_measured_cells():
                 f"run: python site/guide.py --measure {number} ({section} is new)"
             )
         assert guide.table(path, seconds).strip() in page(number), f"run: make guide ({number})"
+        for saved in re.findall(r"The exercises as homework save (\d+) more", page(number)):
+            assert re.search(rf"(?m)^\| Exercises \|.*\| {saved} \|$", page(number)), (
+                f"{number}: {saved} minutes"
+            )
 
 
 def test_every_section_is_measured_once_and_the_sum_is_the_sum():

@@ -297,6 +297,34 @@ def test_two_tags_change_what_has_a_slide():
     assert len(of(("slide", machine.id))) > len(of())
 
 
+def test_every_prediction_has_its_slide_with_the_guide_s_words_for_it():
+    """Also one inside a paragraph or with a colon: else the notes of all that follow would be another's."""
+    import slides
+
+    for book in books.LESSONS:
+        number = book.name[:2]
+        said = slides.said_by_the_guide(number)
+        deck = slides.slides(number, books.read(book))
+        asking = [slide for slide in deck if any(slides.PREDICT in cell.source for cell in slide)]
+        assert [slide[-1].source for slide in asking] == said, book.name
+
+
+def test_a_question_keeps_its_list_and_the_paragraph_before_it():
+    import slides
+
+    of = slides.prediction
+    assert of("## A\n\nNo guess here.") is None
+    assert of("## A\n\n**Predict first.** What?") == ("", "**Predict first.** What?")
+    assert of("Two are left.\n\n**Predict first.** Which?\n\n- a\n- b\n\nMore.") == (
+        "Two are left.",
+        "**Predict first.** Which?\n\n- a\n- b",
+    )
+    assert of("Two are left. **Predict first:** which?") == ("Two are left.", "**Predict first:** which?")
+    assert of("Three:\n\n- a\n- b\n\n**Predict first.** Which?")[0] == "Three:\n\n- a\n- b"
+    assert of(f"{'long ' * 200}\n\n**Predict first.** Which?")[0] == ""
+    assert of("| a |\n|---|\n\n**Predict first.** Which?")[0] == ""
+
+
 def test_a_warning_stops_the_build(tmp_path, monkeypatch):
     """A link that leads nowhere is no page that gets published."""
     import build
