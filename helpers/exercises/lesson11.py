@@ -17,13 +17,21 @@ RUNS = {
     ),
 }
 
+# For the reciprocal rank alone, which is not cut at place 10.
+LATE = {
+    "a first relevant document at place 11": (
+        {letter: 1 / place for place, letter in enumerate("abcdefghijkl", 1)},
+        {"k": 1, "l": 1},
+    )
+}
 
-def _trec(measure: str) -> dict[str, float]:
+
+def _trec(measure: str, runs: dict = RUNS) -> dict[str, float]:
     import pytrec_eval
 
     name = measure.replace(".", "_")
     wanted = {}
-    for case, (run, grades) in RUNS.items():
+    for case, (run, grades) in runs.items():
         judge_ = pytrec_eval.RelevanceEvaluator({"q": grades}, {measure})
         wanted[case] = judge_.evaluate({"q": run})["q"][name]
     return wanted
@@ -49,9 +57,10 @@ def recall(recall: Callable) -> None:
 
 def reciprocal_rank(reciprocal_rank: Callable) -> None:
     """reciprocal_rank(run, grades) -> 1 / place; the judge is pytrec_eval's recip_rank."""
+    runs = RUNS | LATE
     judge(
-        lambda case: reciprocal_rank(*map(dict, RUNS[case])),
-        _trec("recip_rank"),
+        lambda case: reciprocal_rank(*map(dict, runs[case])),
+        _trec("recip_rank", runs),
         "reciprocal_rank",
         close,
         say_number,

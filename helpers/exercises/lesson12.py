@@ -51,13 +51,20 @@ def ivf_search(ivf_search: Callable) -> None:
         index.nprobe = nprobe
         return index.search(queries[number : number + 1], 10)[1][0].tolist()
 
+    def says(value):
+        if not hasattr(value, "__len__"):
+            return repr(value)
+        value = np.asarray(value)
+        whole = value.dtype.kind == "i"
+        return str(value.tolist()) + ("" if whole else " (row numbers are whole numbers, integers)")
+
     cases = {f"query {i}, nprobe {n}": (i, n) for i in range(6) for n in (1, 4, 16)}
     judge(
         lambda case: ivf_search(queries[cases[case][0]], vectors, centres, cells, cases[case][1]),
         {case: library(*both) for case, both in cases.items()},
         "ivf_search",
         same=lambda got, expected: np.asarray(got).dtype.kind == "i" and np.asarray(got).tolist() == expected,
-        says=lambda value: str(np.asarray(value).tolist()) if hasattr(value, "__len__") else repr(value),
+        says=says,
     )
 
 
@@ -76,7 +83,7 @@ def filtered(filtered: Callable) -> None:
 
     def search(query, k):
         if not 0 < k <= number:
-            raise ValueError(f"asked for {k} rows of a table of {number:,}")
+            raise ValueError(f"asked for {k:,} rows of a table of {number:,}")
         if len(fetched) > 3_000:
             raise RuntimeError("it asks again and again; stop when the whole table was fetched")
         fetched.append(k)
@@ -84,6 +91,8 @@ def filtered(filtered: Callable) -> None:
 
     sizes = {"half of the rows": 1_000, "one row in a hundred": 20, "three rows in all": 3}
     rows = {case: sorted(draw.choice(number, n, replace=False).tolist()) for case, n in sizes.items()}
+    order = index.search(query[None], number)[1][0].tolist()
+    rows["two rows, one of them the farthest of all"] = sorted([order[4], order[-1]])
     cases = {case: (allowed, 10) for case, allowed in rows.items()}
     cases["half of the rows, four wanted"] = rows["half of the rows"], 4
     wanted = {}
@@ -100,6 +109,11 @@ def filtered(filtered: Callable) -> None:
         if len(allowed) == number / 2 and found is not None and sum(fetched) > number / 2:
             raise RuntimeError(
                 f"it fetched {sum(fetched):,} rows where a few dozen hold {k} allowed ones; begin with few"
+            )
+        if found is not None and sum(fetched) > 4 * number:
+            raise RuntimeError(
+                f"it fetched {sum(fetched):,} rows in {len(fetched):,} calls, of a table of {number:,}; "
+                "ask for twice as many each time"
             )
         return found
 
