@@ -334,7 +334,10 @@ def test_a_large_tokenizer_beside_berts():
     exec(source[: source.index("beside = []")], space)
     for name in ("Russian", "Japanese"):
         assert len(space["samples"][name].encode()) == int(at[name][4])
-    assert said(f"{at['English'][4]} pieces both, its eleven words and the full stop.") and at["English"][1] == at["English"][4]
+    assert (
+        said(f"{at['English'][4]} pieces both, its eleven words and the full stop.")
+        and at["English"][1] == at["English"][4]
+    )
     ours = books.shown("08", "today_pieces")
     assert "123 | ##45 | ##6 | ##7" in ours and "123 | 456 | 7" in ours and "| ĠĠĠĠĠĠĠ |" in ours
     assert said("seven spaces are one piece, `ĠĠĠĠĠĠĠ`") and "50,000 pieces" in books.shown("08", "today")
