@@ -146,6 +146,7 @@ def test_the_towers_end_in_one_space_and_refuse_unknown_words():
     assert space["PictureTower"]()(torch.rand(3, 8, 8)).shape == tower(texts).shape == (3, 32)
     by_hand = tower.project(tower.words.weight[[0, 2, 1]].mean(dim=0))
     assert torch.allclose(tower(texts)[0], by_hand, atol=1e-6)
+    assert torch.allclose(tower(["A handwritten seven."])[0], by_hand, atol=1e-6)  # its full stop
     with pytest.raises(ValueError, match="no word of 'an elephant' was in the captions"):
         tower(["a seven", "an elephant"])
 
