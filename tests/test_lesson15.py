@@ -396,6 +396,8 @@ def test_what_the_prose_calls_a_difference_is_one():
     assert not re.search(r"(?m)^(pairs|judged).*a gain$", names)
     assert float(re.search(r"BM25 +MRR (\S+)", names).group(1)) == 1
     assert 0.2 < 1 - float(re.search(r"names +MiniLM +MRR (\S+)", names).group(1)) < 0.25  # a good fifth
+    ours, sparse = re.search(r"names +at rank 1: MiniLM (\d+)%, .*?, SPLADE (\d+)%", names).groups()
+    assert f"first for {ours} % of the names; SPLADE loses less, {sparse} %" in prose()
     begins = re.search(r"names +SPLADE +MRR \S+ +minus MiniLM \S+ \[(\S+),", names).group(1)
     assert float(begins) == pytest.approx(0, abs=0.02)  # next to 0
 
@@ -484,3 +486,11 @@ def test_the_recipe_says_what_it_makes_without_making_it(capsys):
         patch.setattr("sys.argv", ["small_and_cheap.py", "--help"])
         runpy.run_path(recipe.__file__, run_name="__main__")
     assert "--only" in capsys.readouterr().out
+
+
+def test_a_graph_finds_what_comparing_all_finds():
+    """Where usearch is installed; its bits may come out higher, as the prose says."""
+    for name, there, here in re.findall(
+        r"usearch, (\w+): judged (\S+); (\S+) above", books.shown("15", "usearch-forms")
+    ):
+        assert float(there) > float(here) - 0.01, name
