@@ -128,15 +128,18 @@ def written_by(
 def server(url: str, model: str = "default", key: str = "", timeout: float = 120) -> Callable[[str], str]:
     """A function that sends a prompt to an OpenAI-compatible server on this machine and returns its reply.
 
-    url: such as http://localhost:11434/v1. Raises ValueError for another machine's address: passages stay here.
+    url: such as http://localhost:11434/v1. Raises ValueError for another machine's address (passages stay here)
+    and for one without http://.
     What it returns raises RuntimeError in one sentence where the server does not answer.
     """
     import urllib.parse
     import urllib.request
 
-    host = urllib.parse.urlsplit(url).hostname
+    host = urllib.parse.urlsplit(url if "://" in url else f"//{url}").hostname
     if host not in ("localhost", "127.0.0.1", "::1"):
         raise ValueError(f"{host or url} is not this machine; your passages would leave it")
+    if "://" not in url:
+        raise ValueError(f"{url} is no whole address; write http://{url}")
     address = url.rstrip("/") + "/chat/completions"
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
@@ -208,6 +211,7 @@ def train(
     """An `encoders.Pretrained` trained on the pairs `asked` (question, id, text), with negatives of `passages` (id, text).
 
     vectors: of the passages, questions: of the questions, both by the encoder that is to be adapted.
+    The keyboard's interrupt is a KeyboardInterrupt: half a training is none.
     """
     import numpy as np
     import torch
@@ -224,12 +228,13 @@ def train(
     chosen = [list(texts[draw.permutation(rows)[:negatives]]) for rows in mined] if negatives else None
     torch.manual_seed(seed)
     encoder = encoders.Pretrained(models.path(collection.MINILM, quiet=True), frozen=FROZEN)
-    training.train(
+    batch = min(batch, max(8, len(asked) // 3))  # a small table in at least three batches an epoch
+    losses = training.train(
         encoder,
         encoder,
         asked.rename(columns={"question": "questions", "text": "answers"}),
         epochs=epochs,
-        batch=min(batch, max(8, len(asked) // 3)),  # a small table in at least three batches an epoch
+        batch=batch,
         lr=lr,
         warmup=0.1,
         scale=SCALE,
@@ -240,6 +245,8 @@ def train(
         steps=steps,
         progress=progress,
     )
+    if len(losses) < (steps or epochs * (len(asked) // batch)):
+        raise KeyboardInterrupt
     return encoder
 
 
@@ -308,8 +315,9 @@ class Report:
 def adapt(own: Collection, found: "pandas.DataFrame", seed: int = 0, force: bool = False, **how) -> Report:
     """Train on pairs (`pairs`), measure on those held out, re-embed, and switch where there is a gain.
 
-    how: as `train` takes it. force: switch whatever is measured. Raises ValueError for fewer than 20 pairs, and for
-    pairs all of one passage.
+    how: as `train` takes it. force: switch whatever is measured. What was indexed while it trained is embedded
+    too. After a switch nothing is chosen any more: `judging.tune` chooses with the new vectors. Raises ValueError
+    for fewer than 20 pairs, for pairs all of one passage, and where a passage of the pairs is gone.
     """
     if lacking := [column for column in ("question", "id", "text") if column not in found]:
         raise ValueError(f"the pairs have no column {lacking[0]!r}; make them with adapting.pairs")
@@ -323,39 +331,55 @@ def adapt(own: Collection, found: "pandas.DataFrame", seed: int = 0, force: bool
         raise ValueError(
             "this collection's model was adapted before; index into a new folder and adapt there"
         )
-    passages = own.passages()
-    before_vectors = vectors_of(own, passages["id"])
+    passages, before_vectors = _with_vectors(own, found)
     of_asked, of_held = (collection.embed(own.model, some["question"], "questions") for some in (asked, held))
     encoder = train(asked, passages, before_vectors, of_asked, seed=seed, **how)
-    number = int(own.settings["index"].rpartition("-")[2]) + 1
-    adapter, new_index = f"model-{number}", f"index-{number}"
-    collection.remove(own, adapter, new_index)  # what a run that was stopped has left
-    with (
-        collection.writing(own.folder),
-        files.put_whole(own.folder / adapter, "the model", folder=True) as part,
-    ):
-        save(encoder, part)
-    model = collection.encoder(own.folder / adapter)
-    collection.reembed(own, model, new_index)
-    adapted = Collection(own.folder, own.settings | {"index": new_index, "model": adapter})
-    before = places(of_held, held["id"], before_vectors, passages["id"])
-    after_questions = collection.embed(model, held["question"], "questions")
-    after = places(after_questions, held["id"], vectors_of(adapted, passages["id"]), passages["id"])
-    said = [
-        f"trained on {len(asked)} questions, {len(held)} held out",
-        f"held out: MRR@10 {before.mean():.3f} before, {after.mean():.3f} after: {judging.compared(after, before)}",
-    ]
-    judged = judging.grades(own.folder / "grades.tsv")
-    if len(judged):
-        said.append(_on_judged(own, adapted, judged))
-    gain = "better" in said[1]
-    if gain or force:
-        own = collection.switch(own, new_index, adapter, said)
-        said.append("the collection uses the adapted model now" + ("" if gain else ", as you asked"))
-    else:
-        collection.remove(own, new_index, adapter)
-        said.append("no gain was seen, so the collection stays as it was")
+    with collection.writing(own.folder):
+        own = collection.load(own.folder)  # as other processes have left it since
+        if own.settings["model"]:
+            raise ValueError(
+                "another process has adapted this collection meanwhile; it stays as that left it"
+            )
+        passages, before_vectors = _with_vectors(own, found)
+        number = int(own.settings["index"].rpartition("-")[2]) + 1
+        adapter, new_index = f"model-{number}", f"index-{number}"
+        collection.remove(own, adapter, new_index)  # what a run that was stopped has left
+        with files.put_whole(own.folder / adapter, "the model", folder=True) as part:
+            save(encoder, part)
+        model = collection.encoder(own.folder / adapter)
+        collection.reembed(own, model, new_index)
+        adapted = Collection(own.folder, own.settings | {"index": new_index, "model": adapter})
+        before = places(of_held, held["id"], before_vectors, passages["id"])
+        after_questions = collection.embed(model, held["question"], "questions")
+        after = places(after_questions, held["id"], vectors_of(adapted, passages["id"]), passages["id"])
+        said = [
+            f"trained on {len(asked)} questions, {len(held)} held out",
+            f"held out: MRR@10 {before.mean():.3f} before, {after.mean():.3f} after: {judging.compared(after, before)}",
+        ]
+        judged = judging.grades(own.folder / "grades.tsv")
+        if len(judged):
+            said.append(_on_judged(own, adapted, judged))
+        gain = ", a gain" in said[1]
+        if gain or force:
+            tuned = "chosen" in own.settings
+            own = collection.switch(own, new_index, adapter, said)
+            said.append("the collection uses the adapted model now" + ("" if gain else ", as you asked"))
+            if tuned:
+                said.append("run tune again: its numbers were chosen with the model before, and are dropped")
+        else:
+            collection.remove(own, new_index, adapter)
+            said.append("no gain was seen, so the collection stays as it was")
     return Report(said, before, after, gain or force, own)
+
+
+def _with_vectors(own: Collection, found: "pandas.DataFrame"):
+    """The passages, and their vectors. Raises ValueError where a passage of the pairs is not among them."""
+    passages = own.passages()
+    if gone := len(set(found["id"]) - set(passages["id"])):
+        raise ValueError(
+            f"{gone} passages of the pairs are not in {own.folder.name} any more; make the pairs again, then adapt"
+        )
+    return passages, vectors_of(own, passages["id"])
 
 
 def _on_judged(own: Collection, adapted: Collection, judged) -> str:

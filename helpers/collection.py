@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +32,10 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CROSS = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 FORMAT = 1
 AT_ONCE = 128  # passages embedded between two writes
-DEPTH = 100  # candidates of each of the two searches
+DEPTH = 100  # candidates of each of the two searches; more where more are asked for
 READ = 10  # of these, what the cross-encoder reads
+LONGEST = 256  # pieces of a text that the encoder and the cross-encoder read
+ASKED = 128  # pieces of a question that the cross-encoder reads, so that there is room for a passage
 STAGES = ["vectors", "BM25", "fused", "reranked", "blended"]
 COLUMNS = ["id", "source", "title", "section", "page", "text"]
 CHOSEN = {"stage": "fused", "weight": 0.6, "read": 0.5, "threshold": None}  # until `tune` has chosen
@@ -67,7 +70,7 @@ class Collection:
         return CrossEncoder(
             str(models.path(CROSS, quiet=True)),
             device="cpu",
-            max_length=256,
+            max_length=LONGEST,
             activation_fn=torch.nn.Sigmoid(),
         )
 
@@ -92,7 +95,8 @@ class Collection:
 
     def ask(self, question: str, k: int = 10, stage: str | None = None) -> "pandas.DataFrame":
         """The k best passages: rank, source, section, page, score, text. `stage`: one of `STAGES` (default: the
-        chosen one). Raises TypeError and ValueError in one sentence for what is no question and no number."""
+        chosen one); "reranked" and "blended" read READ passages and have no more, "BM25" has those alone that share
+        a word. Raises TypeError and ValueError in one sentence for what is no question and no number."""
         stage = stage or self.chosen["stage"]
         if stage not in STAGES:
             raise ValueError(f"there is no stage {stage!r}; name one of {', '.join(STAGES)}")
@@ -100,22 +104,25 @@ class Collection:
             raise TypeError(f"k={k!r} is no number of passages; give a whole number")
         if k < 1:
             raise ValueError(f"k={k} shows nothing; give at least 1")
-        rows = found_by(self, question, [stage])[stage][:k].reset_index()
+        rows = found_by(self, question, [stage], max(DEPTH, k))[stage][:k].reset_index()
         rows.insert(0, "rank", range(1, len(rows) + 1))
         return rows[["rank", "source", "section", "page", "score", "text", "id", "title"]]
 
-    def answer(self, question: str) -> dict:
+    def answer(self, question: str, stage: str | None = None) -> dict:
         """A sentence of the best passages with its source, or a refusal below the chosen threshold.
 
-        Returns answer, source, section, page, nearness (the best cosine); answer is "" for a refusal.
+        stage: as for `ask`. Returns answer, source, section, page, nearness (the best cosine, 0 without passages);
+        answer is "" for a refusal, and where the stage finds nothing.
         """
         near = found_by(self, question, ["vectors"])["vectors"]
-        nearness = float(near["score"].iloc[0])
+        nearness = float(near["score"].iloc[0]) if len(near) else 0.0
         threshold = self.chosen["threshold"]
         refusal = {"answer": "", "source": "", "section": "", "page": 0, "nearness": nearness}
         if threshold is not None and nearness < threshold:
             return refusal
-        rows = self.ask(question, k=3)
+        rows = self.ask(question, 3, stage)
+        if rows.empty:
+            return refusal
         told = [(sentence, row) for row in rows.itertuples() for sentence in sentences(row.text)]
         scores = self.cross.predict([(question, s) for s, _ in told], show_progress_bar=False)
         sentence, row = told[int(scores.argmax())]
@@ -131,14 +138,14 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
     A file that has changed replaces its passages, one that has gone takes them with it, one that can no
     longer be read keeps those it had and is named in `failed`. Vectors of a passage whose text stays are kept,
     under another name of its file too, and so are judgements (helpers/judging.py).
-    size: of a passage, in pieces (default: what the collection has, or documents.SIZE).
+    size: of a passage, in pieces, at most LONGEST (default: what the collection has, or documents.SIZE).
     Raises as `documents.read`; ValueError for a store that is none, OSError where there is no room.
     """
     folder, store = Path(folder).expanduser(), Path(store).expanduser()
     if store.resolve() == folder.resolve() or store.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"the store {store.name} lies in the folder that is read; choose one beside it")
     settings = _settings(store, new=True)
-    size = size or settings["size"]
+    size = settings["size"] if size is None else size
     documents_of = settings.get("documents", "")
     if documents_of and documents_of != str(folder.resolve()) and Path(documents_of).exists():
         raise ValueError(
@@ -146,14 +153,19 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         )
     if size < 2 * documents.HEAD:
         documents.passages([], size)  # says so
+    if size > LONGEST:
+        raise ValueError(f"size={size} is more than the encoder reads of a passage; give at most {LONGEST}")
+    of_table = _of_table(folder) if folder.is_file() else []
     if not folder.is_file() and not documents.listed(folder)[0]:
         documents.read(folder)  # says so, before anything is made
     with writing(store):
+        settings = _settings(store, new=True)  # as other processes have left it
         own = Collection(store, settings)
-        before = own_files(own)
+        own.table = _opened(store / settings["index"], new=True)
+        before = own_files(own) if len(own) else {}
         known = before if size == settings["size"] else {}
         if folder.is_file():
-            found, failed, states = documents.from_table(folder), {}, None
+            found, failed, states = of_table, {}, None
         else:
             found, failed, states = _changed(folder, known)
         rows = documents.passages(found, size)
@@ -165,8 +177,9 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         for source in {one.source for one in found} - set(rows["source"]):
             failed[source] = f"{Path(source).name} has headings and no text"
         added, kept = _write(own, rows, [one.source for one in found if one.source not in failed], gone)
-        of_table = {source: {} for source in rows["source"].unique()}
-        new = of_table if states is None else {s: state for s, state in states.items() if s not in failed}
+        if states is None:
+            states = {source: {} for source in rows["source"].unique()}
+        new = {source: state for source, state in states.items() if source not in failed}
         for source in failed:  # what it had stays
             if source in before:
                 new[source] = before[source]
@@ -184,6 +197,15 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
     }
     own.failed = failed
     return own
+
+
+def _of_table(path: Path) -> list[documents.Document]:
+    try:
+        return documents.from_table(path)
+    except ValueError as e:
+        if path.suffix.lower() in documents.READERS and path.suffix.lower() != ".csv":
+            raise ValueError(f"{path.name} is one document; name the folder it lies in") from e
+        raise
 
 
 def load(store: str | Path) -> Collection:
@@ -233,7 +255,9 @@ def embed(model, given: Sequence[str], what: str = "embedding") -> "np.ndarray":
 
 
 def reembed(own: Collection, model, index_name: str) -> None:
-    """Write every passage anew, with another model's vectors, to the index `index_name` of the store."""
+    """Write every passage anew, with another model's vectors, to the index `index_name` of the store.
+
+    Whoever calls it holds the lock `writing`, and has loaded `own` under it."""
     rows = own.passages()
     place = own.folder / index_name
     vectors = embed(model, rows["text"])
@@ -245,11 +269,14 @@ def reembed(own: Collection, model, index_name: str) -> None:
 def switch(own: Collection, index_name: str, model_name: str, said: Sequence[str] = ()) -> Collection:
     """Let the collection use another index and model, in one step; the index before is removed.
 
-    said: sentences on the model, for the card."""
+    said: sentences on the model, for the card. What was chosen is dropped: it was chosen with other vectors.
+    Whoever calls it holds the lock `writing`."""
     import shutil
 
-    before = own.settings["index"]
-    settings = own.settings | {"index": index_name, "model": model_name, "adapted": list(said)}
+    settings = _settings(own.folder)
+    before = settings["index"]
+    settings |= {"index": index_name, "model": model_name, "adapted": list(said)}
+    settings.pop("chosen", None)
     _put_json(own.folder / "settings.json", settings)
     if before != index_name:
         shutil.rmtree(own.folder / before, ignore_errors=True)
@@ -268,10 +295,16 @@ def remove(own: Collection, *names: str) -> None:
 
 
 def choose(own: Collection, **chosen) -> None:
-    """Keep numbers that were chosen: stage, weight, read, threshold, and how they were found."""
-    own.settings["chosen"] = own.settings.get("chosen", {}) | chosen
-    _put_json(own.folder / "settings.json", own.settings)
-    write_card(own)
+    """Keep numbers that were chosen: stage, weight, read, threshold, and how they were found.
+
+    Raises ValueError where the collection has another model by now."""
+    with writing(own.folder):
+        settings = _settings(own.folder)  # as other processes have left it
+        if settings["model"] != own.settings["model"]:
+            raise ValueError(f"{own.folder.name} was adapted meanwhile; load it again, and choose again")
+        settings["chosen"] = own.settings["chosen"] = settings.get("chosen", {}) | chosen
+        _put_json(own.folder / "settings.json", settings)
+        write_card(Collection(own.folder, settings))
 
 
 def write_card(own: Collection) -> None:
@@ -317,8 +350,17 @@ def _changed(folder: Path, known: dict):
         failed[name] = f"the folder {name} may not be read"
         states |= {source: state for source, state in known.items() if source.startswith(f"{name}/")}
     for path in listed:
-        source, seen = path.relative_to(folder).as_posix(), path.stat()
+        source = path.relative_to(folder).as_posix()
+        shown = source.encode("utf-8", "backslashreplace").decode()
+        if shown != source:
+            failed[shown] = f"{shown} is no name in UTF-8; rename it"
+            continue
         before = known.get(source, {})
+        try:
+            seen = path.stat()
+        except OSError as e:  # it has gone since it was listed
+            states[source], failed[source] = before, files.sentence(e)
+            continue
         state = {"size": seen.st_size, "time": seen.st_mtime_ns}
         if {key: before.get(key) for key in state} == state:
             states[source] = before
@@ -337,7 +379,7 @@ def _changed(folder: Path, known: dict):
         try:
             found.append(documents.document(path, source))
         except (ValueError, OSError) as e:
-            failed[source] = getattr(e, "strerror", None) or str(e)
+            failed[source] = files.sentence(e)
     return found, failed, states
 
 
@@ -418,8 +460,14 @@ def _opened(place: Path, new: bool = False):
     os.environ.setdefault("LANCEDB_LOG", "error")  # no remarks on every new table
     import lancedb
 
+    if not new and not (place / "passages.lance").is_dir():
+        raise FileNotFoundError(
+            f"the passages in {place.parent.name}/{place.name} are missing; index the documents again"
+        )
     try:
         database = lancedb.connect(str(place))
+        if not new:
+            return database.open_table("passages")
         return database.create_table("passages", schema=_schema(), exist_ok=True)
     except (OSError, RuntimeError, ValueError) as e:
         if files.is_full(e):
@@ -490,8 +538,10 @@ def _put_json(place: Path, content: dict) -> None:
 # ---------------------------------------------------------------- asking
 
 
-def found_by(own: Collection, question: str, wanted: Sequence[str]) -> "dict[str, pandas.DataFrame]":
-    """See `Collection.stages`."""
+def found_by(
+    own: Collection, question: str, wanted: Sequence[str], k: int = DEPTH
+) -> "dict[str, pandas.DataFrame]":
+    """See `Collection.stages`; k: candidates of each of the two searches."""
     question = texts.as_list([question], "question")[0].strip()
     found = {}
 
@@ -502,19 +552,34 @@ def found_by(own: Collection, question: str, wanted: Sequence[str]) -> "dict[str
 
     def reranked():
         rows = get("fused")[:READ]
-        pairs = [(question, text) for text in rows["text"]]
+        if rows.empty:
+            return rows
+        asked = _beginning(own, question)
+        pairs = [(asked, text) for text in rows["text"]]
         cut = {"text": {"truncation": "only_second"}}
         scores = own.cross.predict(pairs, batch_size=8, show_progress_bar=False, processing_kwargs=cut)
         return rows.assign(score=scores).sort_values("score", ascending=False, kind="stable")
 
     searches = {
-        "vectors": lambda: vectors(own, question),
-        "BM25": lambda: bm25(own, question),
+        "vectors": lambda: vectors(own, question, k),
+        "BM25": lambda: bm25(own, question, k),
         "fused": lambda: weighted(get("vectors"), get("BM25"), own.chosen["weight"], least=0),
         "reranked": reranked,
         "blended": lambda: weighted(get("reranked"), get("fused")[:READ], own.chosen["read"]),
     }
     return {stage: get(stage) for stage in wanted}
+
+
+def _beginning(own: Collection, question: str) -> str:
+    """The question; of one that leaves no room for a passage its first ASKED pieces, and a line says so."""
+    if len(question) <= ASKED:
+        return question
+    cut = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+    ends = own.model.tokenizer(question, truncation=False, **cut)["offset_mapping"]  # the cross-encoder's too
+    if len(ends) <= ASKED:
+        return question
+    print(f"the cross-encoder reads {ASKED} of the {len(ends)} pieces of a long question", file=sys.stderr)
+    return question[: ends[ASKED - 1][1]]
 
 
 def vectors(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame":

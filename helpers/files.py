@@ -85,6 +85,12 @@ def locked(file: Path, needed: bool = False) -> Iterator[None]:
         lock.release()
 
 
+def sentence(error: Exception) -> str:
+    """An error in one line; of one that the system raised, also which file it is about."""
+    line = str(error.args[-1] if error.args else error)
+    return f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else line
+
+
 def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal. Raises OSError."""
     with open(file, "rb") as f:

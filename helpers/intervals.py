@@ -60,7 +60,14 @@ def drawn(
 
 
 def verdict(after: "np.ndarray", before: "np.ndarray") -> str:
-    """The mean of the differences of n items, its interval, and in words what that says (lesson 6's `gain`)."""
+    """The mean of the differences of n items, its interval, and in words what that says (lesson 6's `gain`).
+
+    Raises ValueError for fewer than two items, and for a difference that is no number.
+    """
+    import numpy as np
+
+    if wrong := int(np.isnan(np.asarray(after - before, float)).sum()):
+        raise ValueError(f"{wrong} of {len(after)} differences are no number; leave those items out of both")
     low, high = interval(after - before)
     said = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond luck"
     return f"{(after - before).mean():+.3f} [{low:+.3f}, {high:+.3f}], {said}"

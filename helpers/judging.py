@@ -34,14 +34,20 @@ LEAST = 6  # words by which a passage is known again under another file
 
 
 def questions(path: str | Path) -> list[str]:
-    """Questions of a file: a table with a column `question`, or a text with one on each line; each once."""
+    """Questions of a file: a table with a column `question`, or a text with one on each line; each once.
+
+    Words stand one space apart, as in the table of grades."""
     path = Path(path)
-    if path.suffix.lower() in (".tsv", ".csv", ".jsonl", ".parquet"):
+    if path.suffix.lower() in (".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet"):
         found = tables.read(path, ["question"])["question"]
     else:
-        found = [line.strip() for line in tables.text(path).split("\n") if line.strip()]
-        found = found[1:] if found and found[0].casefold() == "question" else found
-    found = list(dict.fromkeys(found))
+        found = [line for line in tables.text(path).split("\n") if line.strip()]
+        header = [cell.strip() for cell in found[0].split("\t")] if found else []
+        if len(header) > 1 and "question" in header:
+            found = tables.read(path, ["question"])["question"]
+        elif found and found[0].strip().casefold() == "question":
+            found = found[1:]
+    found = list(dict.fromkeys(_spaced(question) for question in found))
     if not found:
         raise ValueError(f"{path.name} holds no question; write one on each line")
     return texts.as_list(found, "question")
@@ -53,7 +59,7 @@ def questions(path: str | Path) -> list[str]:
 def grades(path: str | Path) -> "pandas.DataFrame":
     """Judgements: question, source, grade (0, 1 or 2), text (a passage, or a few words of it).
 
-    Of two for the same question and passage the later one counts. Raises ValueError in one sentence.
+    Of two for the same question, source and text the later one counts. Raises ValueError in one sentence.
     """
     import pandas
 
@@ -63,17 +69,22 @@ def grades(path: str | Path) -> "pandas.DataFrame":
     rows = tables.read(path, ["question", "source", "grade", "text"], numbers=["grade"], quoting=False)
     _check(path, rows)
     rows["grade"] = rows["grade"].astype(int)
+    rows["question"] = rows["question"].map(_spaced)
     return rows.drop_duplicates(["question", "source", "text"], keep="last").reset_index(drop=True)
 
 
 def grade(own: Collection, question: str, source: str, text: str, given: int) -> None:
-    """Keep one judgement at once: a line at the end of the collection's grades.tsv, on the disk when this returns."""
+    """Keep one judgement at once: a line at the end of the collection's grades.tsv, on the disk when this returns.
+
+    text: a passage as `ask` gives it, whose title and section are left out, or some words of it on one line."""
     if str(given) not in GRADES:
         raise ValueError(f"{given!r} is no grade; give 2 (answers), 1 (helps) or 0 (does not)")
     for what, cell in (("question", question), ("source", source), ("text", text)):
         texts.as_list([cell], what)  # one empty cell would spoil the whole table
     place = own.folder / "grades.tsv"
-    line = "\t".join(" ".join(str(cell).split()) for cell in (question, source, given, text))
+    line = "\t".join(
+        _cell(*each) for each in zip(COLUMNS, (question, source, given, body(text)), strict=True)
+    )
     whole = not place.exists() or place.read_bytes()[-1:] in (b"\n", b"")
     with place.open("a", encoding="utf-8") as file:
         if not file.tell():
@@ -91,21 +102,48 @@ def add(own: Collection, path: str | Path) -> int:
     import pandas
 
     path, place = Path(path), own.folder / "grades.tsv"
-    quoting = False if path.suffix.lower() == ".tsv" else None  # a spreadsheet's own marks
-    rows = tables.read(path, ["question", "source", "text"], rest=True, quoting=quoting)
+    rows = tables.read(path, ["question", "source", "text"], rest=True, quoting=_marked(path))
     if "grade" not in rows:
         raise ValueError(f"{path.name}: no column 'grade'")
     rows["grade"] = [str(given).strip().removesuffix(".0") for given in rows["grade"]]
     rows = rows[~rows["grade"].isin(["", "nan", "None", "<NA>"])]
     _check(path, rows)
     before = grades(place)
-    both = pandas.concat([before, rows[COLUMNS].astype({"grade": int})])
+    both = _as_cells(pandas.concat([before, rows[COLUMNS]]))
     both = both.drop_duplicates(["question", "source", "text"], keep="last")
-    with files.put_whole(place) as part:
-        both.map(lambda cell: " ".join(str(cell).split())).to_csv(
-            part, sep="\t", index=False, quoting=csv.QUOTE_NONE
-        )
+    write(both, place)
     return len(both) - len(before)
+
+
+def write(rows: "pandas.DataFrame", path: Path) -> None:
+    """Write a table as `add` and `grades` read it: cells on one line each, quotation marks as they stand."""
+    with files.put_whole(path) as part:
+        _as_cells(rows).to_csv(part, sep="\t", index=False, quoting=csv.QUOTE_NONE)
+
+
+def body(text: str) -> str:
+    """A passage without its first line, which is its title and section."""
+    return text.partition("\n")[2].strip() or text
+
+
+def _as_cells(rows: "pandas.DataFrame") -> "pandas.DataFrame":
+    return rows.assign(**{column: [_cell(column, value) for value in rows[column]] for column in rows})
+
+
+def _cell(column: str, value: object) -> str:
+    return re.sub(r"[\t\r\n]", " ", str(value)) if column == "source" else _spaced(str(value))
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _marked(path: Path) -> bool | None:
+    """True for a table with tabs in which each cell with a comma or a mark stands in marks, as Excel saves it."""
+    if path.suffix.lower() not in (".tsv", ".txt"):
+        return None
+    special = [cell for cell in re.split(r"[\t\n]", tables.text(path)) if re.search('[,"]', cell)]
+    return all(re.fullmatch('"([^"]|"")*"', cell) for cell in special) or None
 
 
 def _check(path: Path, rows: "pandas.DataFrame") -> None:
@@ -120,7 +158,8 @@ def relevance(passages: "pandas.DataFrame", judged: "pandas.DataFrame") -> dict[
     """The grade of each passage for each question: {question: {id: grade}}, where there is one.
 
     A judgement belongs to a passage of its source that holds its text, or that its text holds, or with
-    which it shares half of the shorter one's three-word runs; title and section do not count. Where its source
+    which it shares half of the shorter one's three-word runs; title and section do not count. Of several with
+    other texts that belong to one passage the highest counts. Where its source
     is gone (the file has another name now), it belongs to any passage that holds its text or is held by it, if
     the text has at least LEAST words: fewer may stand anywhere.
     """
@@ -131,8 +170,7 @@ def relevance(passages: "pandas.DataFrame", judged: "pandas.DataFrame") -> dict[
     found = {}
     for row in judged.itertuples():
         of_question = found.setdefault(row.question, {})
-        head, newline, body = row.text.partition("\n")
-        told = words(body if newline else head)
+        told = words(body(row.text))
         if row.source in bare:
             names = [name for name, other in bare[row.source] if same(told, other)]
         else:
@@ -173,9 +211,8 @@ def pool(own: Collection, asked: Sequence[str], k: int = 5) -> "pandas.DataFrame
         raise ValueError(f"k={k} pools nothing; give at least 1")
     rows = []
     known = relevance(own.passages(), grades(own.folder / "grades.tsv"))
-    for question in tqdm(
-        texts.as_list(asked, "question"), desc="asking", disable=len(asked) < 5, leave=False
-    ):
+    asked = [_spaced(question) for question in texts.as_list(asked, "question")]  # as in grades.tsv
+    for question in tqdm(asked, desc="asking", disable=len(asked) < 5, leave=False):
         found = own.stages(question, collection.STAGES)
         union = pandas.concat([one[:k] for one in found.values()])
         union = union[~union.index.duplicated()].reset_index()
@@ -279,6 +316,10 @@ def compared(after: "pandas.Series", before: "pandas.Series") -> str:
     """
     if len(after) != len(before):
         raise ValueError(f"{len(after)} scores and {len(before)} are not of the same questions")
+    if other := len(set(after.index) ^ set(before.index)):
+        raise ValueError(
+            f"{other} questions have a score on one side alone; compare scores of the same questions"
+        )
     if len(after) > 1 and not (after - before).any():
         return f"{0:+.3f}, the same on all {len(after)} questions"
     return f"{verdict(after, before)} in {len(after)} questions"
@@ -310,13 +351,15 @@ class Tuned:
 def tune(own: Collection, absent: Sequence[str] = (), least: str = "vectors", keep: bool = True) -> Tuned:
     """Choose the stage and its numbers on one half of the judged questions; report on the other half.
 
-    Questions are split by a hash. absent: questions that the documents do not answer, for the threshold of
-    `answer`. least: the stage with which the chosen one is compared. keep: write what was chosen to the collection.
-    Raises ValueError for fewer than 8 judged questions with a right passage.
+    Questions are split by a hash. absent: at least two questions that the documents do not answer, for the threshold
+    of `answer`. least: the stage with which the chosen one is compared. keep: write what was chosen to the collection.
+    Raises ValueError for fewer than 8 judged questions with a right passage, and for one absent question.
     """
     import pandas
     from tqdm.auto import tqdm
 
+    if len(set(absent)) == 1:
+        raise ValueError("one question without an answer cannot choose and report too; give at least two")
     judged = grades(own.folder / "grades.tsv")
     known = relevance(own.passages(), judged)
     asked = [q for q, of in known.items() if max(of.values(), default=0) > 0]
@@ -402,19 +445,24 @@ def _judged(rows, known) -> float:
 def threshold(own: Collection, inside: dict[str, float], absent: Sequence[str]) -> tuple[float, str]:
     """The least cosine at which an answer is given: chosen on every other question, reported on the rest.
 
-    inside: {question with an answer: cosine of its nearest passage}; absent: questions without one.
+    inside: {question with an answer: cosine of its nearest passage}; absent: questions without one; at least two
+    of each, else ValueError.
     """
     outside = {
         q: float(collection.vectors(own, q, 1)["score"].iloc[0]) for q in texts.as_list(absent, "question")
     }
     ins, outs = ([near[q] for q in sorted(near, key=_hash)] for near in (inside, outside))
+    if min(len(ins), len(outs)) < 2:
+        raise ValueError(
+            f"{len(ins)} questions with an answer and {len(outs)} without are too few; give two of each"
+        )
 
     def errors(cut, of_in, of_out):
         return sum(x < cut for x in of_in) / len(of_in), sum(x >= cut for x in of_out) / len(of_out)
 
     cuts = sorted(set(ins[::2]) | set(outs[::2]))
     cut = min(cuts, key=lambda c: sum(errors(c, ins[::2], outs[::2])))
-    refused, answered = errors(cut, ins[1::2] or ins, outs[1::2] or outs)
+    refused, answered = errors(cut, ins[1::2], outs[1::2])
     return cut, (
         f"an answer from cosine {cut:.2f} on, chosen on {len(ins[::2])} questions with an answer and "
         f"{len(outs[::2])} without; on the others ({len(ins[1::2])} and {len(outs[1::2])}) {refused:.0%} are refused "

@@ -478,14 +478,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nstopped; what has arrived is kept, and the same command goes on from there", file=sys.stderr)
         return 130
     except (KeyError, OSError, ValueError) as e:
-        print(_sentence(e), file=sys.stderr)
+        print(files.sentence(e), file=sys.stderr)
         return 1
-
-
-def _sentence(error: Exception) -> str:
-    """An error in one line; of one that the system raised, also which file it is about."""
-    line = str(error.args[-1] if error.args else error)
-    return f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else line
 
 
 def _main(arguments: list[str] | None) -> int:
@@ -519,7 +513,7 @@ def _main(arguments: list[str] | None) -> int:
         try:
             print(f"{name}: {download(name)}")
         except (KeyError, OSError, ValueError) as e:
-            print(f"{name}: {_sentence(e)}", file=sys.stderr)
+            print(f"{name}: {files.sentence(e)}", file=sys.stderr)
             return 1
     return 0
 

@@ -41,8 +41,17 @@ def load(
     written before a question and before a passage. pooling: how token vectors become one, "mean",
     "mean, linear", "cls", "end" (CLIP) or "none". compare: "cosine", "dot" or "maxsim".
     Raises KeyError for a tower that is not in the register, FileNotFoundError (with the command that
-    fetches it) where one is neither on disk nor replaced by a stand-in.
+    fetches it) where one is neither on disk nor replaced by a stand-in, ValueError for another pooling
+    or comparison.
     """
+    for what, given, known in (
+        ("pooling", pooling, ("mean", "mean, linear", "cls", "end", "none")),
+        ("compare", compare, ("cosine", "dot", "maxsim")),
+    ):
+        if given not in known:
+            raise ValueError(f"there is no {what}={given!r}; name one of {', '.join(map(repr, known))}")
+    if (pooling == "none") != (compare == "maxsim"):
+        raise ValueError("pooling='none' and compare='maxsim' go together; give both or neither")
     folders = [models.path(tower, quiet) for tower in towers]
     if compare == "maxsim":
         return Late(folders[0])

@@ -49,27 +49,30 @@ def ask(args: argparse.Namespace) -> None:
         raise ValueError("give one question, or a file of them with --questions")
     asked = [args.question] if args.questions is None else judging.questions(args.questions)
     texts.as_list(asked, "question")
+    _room_for(args.out)
     own = collection.load(args.store)
-    rows = []
+    rows, nothing = [], []
     from tqdm.auto import tqdm
 
     for question in tqdm(asked, desc="asking", disable=len(asked) < 5):
-        for row in own.ask(question, args.k, args.stage).itertuples():
+        found = own.ask(question, args.k, args.stage)
+        nothing += [question] if found.empty else []
+        for row in found.itertuples():
             place = (row.rank, row.source, row.section, row.page or "", round(float(row.score), 4))
             rows.append((question, *place, " ".join(row.text.partition("\n")[2].split())))
     columns = ["question", "rank", "source", "section", "page", "score", "text"]
     if args.out:
         with files.put_whole(args.out) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerows([columns, *rows])
+            writer.writerows([columns, *rows, *((question, *[""] * 6) for question in nothing)])
         print(f"{len(asked)} questions, {len(rows)} passages: {args.out}")
     elif args.json:
         print(
             json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False, indent=1)
         )
     else:
-        told = own.answer(asked[0]) if args.question else None
-        if told and own.chosen["threshold"] is not None and not told["answer"]:
+        told = own.answer(asked[0], args.stage) if args.question and rows else None
+        if told and not told["answer"]:
             print("not in these documents (nearest passages below)\n")
         elif told:
             print(f"{told['answer']}  [{_place(told['source'], told['section'], told['page'])}]\n")
@@ -80,6 +83,16 @@ def ask(args: argparse.Namespace) -> None:
             print(f"{rank:2}. {score:.3f}  {_place(source, section, page)}")
             print(f"      {text[:300]}{'…' if len(text) > 300 else ''}")
             print(f"      words in common: {words or 'none'}")
+        for question in nothing:
+            print(f"\n{question}\nnothing found" if len(asked) > 1 else "nothing found")
+
+
+def _room_for(out: pathlib.Path | None) -> None:
+    """Raises OSError where a result could not be written, before there is one."""
+    if out and out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; name a file in it")
+    if out and not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent}; make it, or name another")
 
 
 def _place(source: str, section: str, page) -> str:
@@ -93,14 +106,11 @@ def judge(args: argparse.Namespace) -> None:
         return
     if args.questions is None:
         raise ValueError("name a file of questions with --questions, or a graded table with --graded")
+    _room_for(args.out)
     todo = judging.pool(own, judging.questions(args.questions), args.k)
     if args.out:
-        rows = todo.assign(
-            grade="", text=[" ".join(text.partition("\n")[2].split()) for text in todo["text"]]
-        )
-        with files.put_whole(args.out) as part:
-            kept = rows[["question", "source", "section", "page", "grade", "text"]]
-            kept.to_csv(part, sep="\t", index=False, quoting=csv.QUOTE_NONE, escapechar="\\")
+        rows = todo.assign(grade="", text=todo["text"].map(judging.body))
+        judging.write(rows[["question", "source", "section", "page", "grade", "text"]], args.out)
         print(
             f"{len(todo)} passages to judge: {args.out}. Write 2, 1 or 0 under `grade`, then: judge --graded {args.out}"
         )
@@ -145,11 +155,18 @@ def main() -> None:
 
     one = command(index, help="read a folder into the store, or what has changed in it")
     one.add_argument("folder", type=pathlib.Path)
-    one.add_argument("--size", type=int, help="pieces of a passage; default: 128")
+    one.add_argument(
+        "--size", type=int, help=f"pieces of a passage, at most {collection.LONGEST}; default: 128"
+    )
     one = command(ask, help="ask one question, or a file of them")
     one.add_argument("question", nargs="?")
     one.add_argument("--questions", type=pathlib.Path)
-    one.add_argument("--k", type=int, default=10, help="passages for each question")
+    one.add_argument(
+        "--k",
+        type=int,
+        default=10,
+        help=f"passages for each question; reranked and blended read {collection.READ} and show no more",
+    )
     one.add_argument("--stage", choices=collection.STAGES, help="default: what tune chose, else fused")
     how = one.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true")
@@ -160,7 +177,9 @@ def main() -> None:
     one.add_argument("--out", type=pathlib.Path, help="write what is to be judged to a table")
     one.add_argument("--k", type=int, default=5, help="passages of each stage that are pooled")
     one = command(tune, help="choose stage and numbers on half of the judged questions")
-    one.add_argument("--absent", type=pathlib.Path, help="questions that the documents do not answer")
+    one.add_argument(
+        "--absent", type=pathlib.Path, help="questions that the documents do not answer, two or more"
+    )
     one = command(adapt, help="train the encoder on questions whose passages are known")
     one.add_argument("--pairs", type=pathlib.Path, required=True)
     one.add_argument("--epochs", type=int, default=adapting.EPOCHS)
@@ -175,7 +194,7 @@ def main() -> None:
         )
         sys.exit(130)
     except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as e:
-        sys.exit(getattr(e, "strerror", None) or str(e))
+        sys.exit(files.sentence(e))
 
 
 if __name__ == "__main__":

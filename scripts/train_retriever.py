@@ -22,7 +22,7 @@ import tempfile
 import torch
 import torch.distributed as dist
 
-from helpers import checkpoints, data, encoders, models, ranking, training
+from helpers import checkpoints, data, encoders, files, models, ranking, training
 from helpers.intervals import verdict
 
 # how the loop is set for each start: lesson 6's, then those of models/recipes/dual_encoder.py
@@ -129,8 +129,11 @@ def main() -> None:
             print(f"saved in {saved}/")
         if several:
             dist.barrier()  # leave together: who leaves while others still talk may break off badly
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was saved", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as e:
-        sys.exit(getattr(e, "strerror", None) or str(e))
+        sys.exit(files.sentence(e))
     finally:
         if several:
             dist.destroy_process_group()

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import books
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -174,6 +175,11 @@ def test_passages_are_sent_nowhere_else(url):
         adapting.server(url)
 
 
+def test_an_address_without_http_is_completed():
+    with pytest.raises(ValueError, match="write http://localhost:11434/v1"):
+        adapting.server("localhost:11434/v1")
+
+
 def test_a_server_that_does_not_answer_has_one_sentence(server):
     Server.reply = None
     with pytest.raises(RuntimeError, match="answered with no text"):
@@ -208,6 +214,69 @@ def test_with_force_the_new_model_asks_and_an_index_goes_on(own):
     assert collection.index(FOLDER, own.folder).changed["read"] == 0
     with pytest.raises(ValueError, match="was adapted before"):
         adapting.adapt(report.own, pairs)
+
+
+def test_a_gain_switches_and_drops_what_was_chosen_before(own, monkeypatch):
+    pairs, _ = adapting.pairs(own, PAIRS)
+    collection.choose(own, stage="vectors", threshold=0.4, how="by hand")
+    scores = iter([pd.Series([0.0] * 17), pd.Series([1.0] * 17)])
+    monkeypatch.setattr(adapting, "places", lambda *_: next(scores))
+    report = adapting.adapt(own, pairs, steps=1)
+    assert report.switched and "the collection uses the adapted model now" in report.said
+    assert "run tune again" in report.said[-1] and "chosen" not in report.own.settings
+    assert report.own.chosen == collection.CHOSEN
+    with pytest.raises(ValueError, match="was adapted meanwhile"):
+        collection.choose(own, stage="BM25")
+
+
+def test_an_interrupted_training_changes_nothing(own, monkeypatch):
+    pairs, _ = adapting.pairs(own, PAIRS)
+    monkeypatch.setattr(
+        training, "train", lambda *_, **__: [0.1]
+    )  # as it returns after the keyboard's interrupt
+    with pytest.raises(KeyboardInterrupt):
+        adapting.adapt(own, pairs, force=True)
+    names = {path.name for path in own.folder.iterdir()}
+    assert names == {"README.md", "settings.json", "lock", "index-1"}
+    assert collection.load(own.folder).settings == own.settings
+
+
+def test_what_another_process_does_while_it_trains_is_not_lost(own, tmp_path, monkeypatch):
+    papers = shutil.copytree(FOLDER, tmp_path / "papers")
+    collection._put_json(own.folder / "settings.json", own.settings | {"documents": str(papers)})
+    pairs, _ = adapting.pairs(own, PAIRS)
+    train, reembed = adapting.train, collection.reembed
+
+    def meanwhile(*given, **how):
+        (papers / "new.md").write_text("# New\n\nThe greenhouse came from Norway in October.", "utf-8")
+        collection.index(papers, own.folder)
+        return train(*given, **how)
+
+    def locked(*given):
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(own.folder / "lock").acquire(timeout=0)
+        reembed(*given)
+
+    monkeypatch.setattr(adapting, "train", meanwhile)
+    monkeypatch.setattr(collection, "reembed", locked)
+    now = adapting.adapt(own, pairs, steps=1, force=True).own
+    assert "new.md" in collection.own_files(now) and now.settings["index"] == "index-2"
+    assert now.ask("greenhouse from Norway", 1)["source"].tolist() == ["new.md"]
+
+
+def test_a_passage_of_the_pairs_that_goes_while_it_trains(own, tmp_path, monkeypatch):
+    papers = shutil.copytree(FOLDER, tmp_path / "papers")
+    collection._put_json(own.folder / "settings.json", own.settings | {"documents": str(papers)})
+    pairs, _ = adapting.pairs(own, PAIRS)
+
+    def train(*_, **__):
+        (papers / "rules.md").unlink()
+        collection.index(papers, own.folder)
+
+    monkeypatch.setattr(adapting, "train", train)
+    with pytest.raises(ValueError, match=r"passages of the pairs are not in own any more"):
+        adapting.adapt(own, pairs, force=True)
+    assert collection.load(own.folder).settings["index"] == "index-1"
 
 
 def test_killed_while_it_embeds_the_old_index_stays(own):

@@ -1,6 +1,7 @@
 """A search that is kept in a folder: read again only where something changed, whole after a kill, and one sentence
 for whatever is wrong."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -133,6 +134,76 @@ def test_what_lies_in_a_folder_that_is_shut_stays(folder, tmp_path, monkeypatch)
     again = collection.index(folder, tmp_path / "own")
     assert again.failed == {"sub": "the folder sub may not be read"} and again.changed["gone"] == 0
     assert "sub/boats.txt" in set(again.passages()["source"])
+
+
+def test_settings_that_another_process_writes_are_kept(folder, tmp_path, monkeypatch):
+    store = tmp_path / "own"
+    own, writing = collection.index(folder, store), collection.writing
+
+    @contextlib.contextmanager
+    def late(place):  # another process has the lock first
+        with writing(place):
+            settings = json.loads((store / "settings.json").read_text("utf-8"))
+            collection._put_json(store / "settings.json", settings | {"chosen": {"weight": 0.3}})
+            yield
+
+    monkeypatch.setattr(collection, "writing", late)
+    collection.index(folder, store)
+    assert collection.load(store).chosen["weight"] == 0.3
+    collection.choose(own, stage="vectors")
+    assert (chosen := collection.load(store).chosen)["weight"] == 0.3 and chosen["stage"] == "vectors"
+
+
+def test_passages_that_are_missing_are_said_and_read_again(folder, tmp_path):
+    store = tmp_path / "own"
+    collection.index(folder, store)
+    shutil.rmtree(store / "index-1" / "passages.lance")
+    with pytest.raises(FileNotFoundError, match="passages in own/index-1 are missing; index the documents"):
+        collection.load(store).ask("tea")
+    assert not (store / "index-1" / "passages.lance").exists()
+    assert collection.index(folder, store).changed["passages"] == 5
+
+
+def test_one_document_is_no_folder(tmp_path):
+    (tmp_path / "one.md").write_text("# One\n\nA page, and no folder.", "utf-8")
+    with pytest.raises(ValueError, match="one.md is one document; name the folder it lies in"):
+        collection.index(tmp_path / "one.md", tmp_path / "own")
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_name_that_is_no_text_is_left_out(folder, tmp_path):
+    try:
+        open(os.fsencode(folder) + b"/caf\xe9.md", "wb").close()
+    except OSError:
+        pytest.skip("this disk takes names in UTF-8 alone")
+    own = collection.index(folder, tmp_path / "own")
+    assert own.failed == {"caf\\udce9.md": "caf\\udce9.md is no name in UTF-8; rename it"}
+    assert own.changed["documents"] == 3
+
+
+def test_a_file_that_goes_while_it_is_read_is_named(folder, tmp_path, monkeypatch):
+    real = documents.listed
+
+    def listed(place):
+        known, others, shut = real(place)
+        return sorted({*known, folder / "gone.md", folder / "tea.md"}), others, shut
+
+    monkeypatch.setattr(documents, "listed", listed)
+    own = collection.index(folder, tmp_path / "own")
+    assert list(own.failed) == ["gone.md"] and "No such file" in own.failed["gone.md"]
+    (folder / "tea.md").unlink()
+    own = collection.index(folder, tmp_path / "own")
+    assert set(own.failed) == {"gone.md", "tea.md"} and "tea.md" in set(own.passages()["source"])
+    assert set(collection.own_files(own)) == set(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"), [(300, "size=300 is more than the encoder reads"), (0, "size=0 leaves no room")]
+)
+def test_sizes_that_are_none(folder, tmp_path, size, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        collection.index(folder, tmp_path / "own", size)
+    assert not (tmp_path / "own").exists()
 
 
 def test_names_with_quotation_marks(folder, tmp_path):
@@ -310,6 +381,33 @@ def test_an_answer_stands_in_its_source(own):
     assert collection.load(own.folder).answer("What does a jar of honey cost?")["answer"] == ""
 
 
+def test_a_question_that_leaves_no_room_for_a_passage_is_cut(own, capsys):
+    long = "where is the garden fence and who paints it " * 40
+    assert len(own.ask(long, 3, "reranked")) == 3
+    assert "the cross-encoder reads 128 of the 360 pieces" in capsys.readouterr().err
+    assert collection._beginning(own, long) == long[: 14 * 44 + 8]  # 14 * 9 words and two
+    short = long[:500]
+    assert collection._beginning(own, short) is short
+
+
+def test_nothing_is_found_and_that_is_no_error(own, tmp_path):
+    assert own.answer("xylophone quartz", "BM25")["answer"] == ""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.md").write_text("# One\n\n## Two\n", "utf-8")
+    empty = collection.index(tmp_path / "empty", tmp_path / "nothing")
+    assert empty.answer("tea", "vectors") == {
+        "answer": "",
+        "source": "",
+        "section": "",
+        "page": 0,
+        "nearness": 0.0,
+    }
+
+
+def test_more_passages_than_the_searches_bring_by_default(own):
+    assert len(own.ask("the plot", 150, "vectors")) == 150
+
+
 def test_words_in_common_are_found_by_their_stems():
     assert collection.matched("How do I light bonfires?", "Lighting a bonfire is allowed") == [
         "Lighting",
@@ -375,6 +473,57 @@ def test_a_file_with_another_name_keeps_its_judgements_and_its_vectors(folder, t
     assert not set(judging.pool(own, ["How warm is the water?"], 1)["id"]) & {moved}
 
 
+def test_the_same_passage_graded_by_keyboard_and_in_a_table_is_one(own, tmp_path):
+    asked = "How deep may a pond be?"
+    row = own.ask(asked, 1).iloc[0]
+    judging.grade(own, asked, row["source"], row["text"], 2)
+    table = pd.DataFrame([{"question": asked, "source": row["source"], "grade": 0, "text": row["text"]}])
+    judging.write(table.assign(text=row["text"].partition("\n")[2]), tmp_path / "g.tsv")
+    assert judging.add(own, tmp_path / "g.tsv") == 0
+    known = judging.relevance(own.passages(), judging.grades(own.folder / "grades.tsv"))
+    assert known[asked][row["id"]] == 0
+
+
+def test_a_question_keeps_its_name_through_tables(own, tmp_path):
+    """With quotation marks of its own, a spreadsheet's around it, and with other spaces."""
+    place = own.folder / "grades.tsv"
+    asked = 'What is a "butt"?'
+    row = judging.pool(own, [asked], 1).iloc[:1].assign(grade=2)
+    judging.write(row, tmp_path / "g.tsv")
+    assert asked in (tmp_path / "g.tsv").read_text("utf-8")
+    judging.add(own, tmp_path / "g.tsv")
+    assert asked in set(judging.grades(place)["question"])
+    (tmp_path / "x.tsv").write_text(
+        'question\tsource\tgrade\ttext\n"Well, is it ""open""?"\trules.md\t2\t"Not now, later."\n'
+        '"Well, when?"\trules.md\t2\tsoon\n',
+        "utf-8",
+    )
+    judging.add(own, tmp_path / "x.tsv")
+    assert {'Well, is it "open"?', "Well, when?"} <= set(judging.grades(place)["question"])
+    (tmp_path / "q.txt").write_text("Où est\u00a0le  puits ?\n", "utf-8")
+    (spaced,) = judging.questions(tmp_path / "q.txt")
+    todo = judging.pool(own, ["Où est\u00a0le  puits ?"], 1)
+    assert spaced == "Où est le puits ?" and set(todo["question"]) == {spaced}
+    judging.in_terminal(own, todo, lambda _: "1", lambda _: None)
+    assert judging.pool(own, [spaced], 1).empty
+    judging.grade(own, spaced, "two  spaces.md", "words", 1)
+    assert "two  spaces.md" in set(judging.grades(place)["source"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q.json", '{"question": "Who?"}\n{"question": "When?"}\n'),
+        ("q.ndjson", '{"question": "Who?"}\n{"question": "When?"}\n'),
+        ("q.txt", "id\tquestion\n1\tWho?\n2\tWhen?\n"),
+        ("q.md", "question\nWho?\nWhen?\n"),
+    ],
+)
+def test_files_of_questions(tmp_path, name, text):
+    (tmp_path / name).write_text(text, "utf-8")
+    assert judging.questions(tmp_path / name) == ["Who?", "When?"]
+
+
 def test_the_pool_is_blind_and_leaves_out_what_is_judged(own):
     asked = ["How deep may a pond be?", "when can I light a bonfire"]
     todo = judging.pool(own, asked, 3)
@@ -423,6 +572,8 @@ def test_scores_of_other_questions_are_not_compared():
     one, two = pd.Series([1.0, 0.5]), pd.Series([0.5])
     with pytest.raises(ValueError, match="2 scores and 1 are not of the same questions"):
         judging.compared(one, two)
+    with pytest.raises(ValueError, match="2 questions have a score on one side alone"):
+        judging.compared(one, one.set_axis([1, 2]))
     with pytest.raises(ValueError, match="1 question says nothing of the others"):
         judging.needed(two, two)
 
@@ -499,6 +650,13 @@ class Cross:
         return np.zeros(len(pairs))
 
 
+def test_one_absent_question_is_too_few(own):
+    with pytest.raises(ValueError, match="one question without an answer .* give at least two"):
+        judging.tune(own, ["Who designed the gate?"])
+    with pytest.raises(ValueError, match="2 questions with an answer and 1 without are too few"):
+        judging.threshold(own, {"a": 0.5, "b": 0.6}, ["Who designed the gate?"])
+
+
 def test_too_few_judgements_have_their_sentence(own):
     (own.folder / "grades.tsv").unlink()
     with pytest.raises(ValueError, match="0 judged questions .* judge at least 8"):
@@ -550,7 +708,8 @@ def test_the_commands_from_index_to_result(folder, tmp_path):
     assert done.returncode == 0 and "tea.md · Black" in done.stdout
     rows = json.loads(command("ask", "ferry", "--store", store, "--json", "--k", 1).stdout)
     assert rows[0]["source"] == "sub/boats.txt" and rows[0]["rank"] == 1
-    (tmp_path / "q.txt").write_text("When does the ferry leave?\n\nWhat does a cup cost?\n", "utf-8")
+    asked = ["When does the ferry leave?", 'What does a "cup" cost?']
+    (tmp_path / "q.txt").write_text("\n\n".join(asked), "utf-8")
     done = command(
         "ask", "--questions", tmp_path / "q.txt", "--store", store, "--k", 3, "--out", tmp_path / "r.tsv"
     )
@@ -564,10 +723,25 @@ def test_the_commands_from_index_to_result(folder, tmp_path):
         "judge", "--questions", tmp_path / "q.txt", "--store", store, "--out", tmp_path / "todo.tsv"
     )
     todo = pd.read_csv(tmp_path / "todo.tsv", sep="\t", dtype=str)
+    assert set(todo["question"]) == set(asked)
     todo.assign(grade=["2"] + [""] * (len(todo) - 1)).to_csv(tmp_path / "todo.tsv", sep="\t", index=False)
     assert "1 new judgements" in command("judge", "--graded", tmp_path / "todo.tsv", "--store", store).stdout
     done = command("tune", "--store", store)
     assert done.returncode == 1 and "judge at least 8" in done.stderr
+
+
+def test_no_question_is_lost_and_a_place_that_is_none_is_said_first(own, tmp_path):
+    (tmp_path / "q.txt").write_text("xylophone quartz\nbonfire\n", "utf-8")
+    asked = ["ask", "--questions", tmp_path / "q.txt", "--stage", "BM25", "--k", "1", "--store", own.folder]
+    assert command(*asked, "--out", tmp_path / "r.tsv").returncode == 0
+    table = pd.read_csv(tmp_path / "r.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert set(table["question"][table["source"] == ""]) == {"xylophone quartz"} and len(table) == 2
+    done = command("ask", "xylophone quartz", "--stage", "BM25", "--store", own.folder)
+    assert done.returncode == 0 and done.stdout.strip() == "nothing found"
+    done = command(*asked, "--out", tmp_path / "no" / "r.tsv")
+    assert done.returncode == 1 and f"there is no folder {tmp_path / 'no'}" in done.stderr
+    done = command("judge", "--questions", tmp_path / "q.txt", "--store", own.folder, "--out", tmp_path)
+    assert done.returncode == 1 and "is a folder; name a file in it" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,10 @@ def test_a_full_disk_is_one_sentence(tmp_path, error):
 def test_another_error_keeps_its_name(tmp_path):
     with pytest.raises(PermissionError, match="not yours"), files.put_whole(tmp_path / "a"):
         raise PermissionError(errno.EACCES, "not yours")
+
+
+def test_an_error_of_the_system_says_which_file():
+    error = PermissionError(errno.EACCES, "Permission denied", "/far/away")
+    assert files.sentence(error) == "/far/away: Permission denied"
+    assert files.sentence(OSError(errno.ENOSPC, "no room")) == "no room"
+    assert files.sentence(KeyError("there is no model x")) == "there is no model x"

@@ -51,6 +51,11 @@ def test_the_middle():
     assert intervals.middle(np.arange(1001)) == (25, 975)
 
 
+def test_a_difference_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="1 of 3 differences are no number"):
+        intervals.verdict(np.array([1.0, np.nan, 0.0]), np.zeros(3))
+
+
 @pytest.mark.parametrize("values", [[], [1.0]])
 def test_fewer_than_two_items_have_no_interval(values):
     with pytest.raises(ValueError, match=f"at least two items to draw from, not {len(values)}"):

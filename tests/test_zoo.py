@@ -27,6 +27,19 @@ PASSAGES = [
 VOCABULARY = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
+@pytest.mark.parametrize(
+    ("pooling", "compare", "sentence"),
+    [
+        ("max", "cosine", "there is no pooling='max'"),
+        ("mean", "euclid", "there is no compare='euclid'"),
+        ("none", "cosine", "pooling='none' and compare='maxsim' go together"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(pooling, compare, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        zoo.load([MINILM], ["", ""], pooling, compare, quiet=True)
+
+
 def bert_files(place, files=VOCABULARY):
     minilm = models.path(MINILM, quiet=True)
     for file in files:

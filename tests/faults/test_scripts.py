@@ -80,6 +80,31 @@ def test_a_result_that_cannot_be_saved_in_its_place_is_saved_in_another(tmp_path
         train_retriever.keep(tmp_path / "out" / "pair", *pair())
 
 
+def test_an_interrupt_while_it_judges_is_one_line(tmp_path, monkeypatch, capsys):
+    import train_retriever
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    (tmp_path / "mine.tsv").write_text(TABLE, encoding="utf-8")
+    given = [
+        "--pairs",
+        tmp_path / "mine.tsv",
+        "--start",
+        "scratch",
+        "--batch",
+        "4",
+        "--out",
+        tmp_path / "pair",
+    ]
+    monkeypatch.setattr(sys, "argv", ["train_retriever.py", *map(str, given)])
+    monkeypatch.setattr(train_retriever.ranking, "reciprocal_ranks", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        train_retriever.main()
+    assert stopped.value.code == 130 and "stopped; nothing was saved" in capsys.readouterr().err
+    assert not (tmp_path / "pair").exists()
+
+
 @pytest.fixture
 def ingest(monkeypatch):
     import ingest_with_ray
