@@ -8,6 +8,7 @@ Whatever the kind, a document becomes one text in Markdown, so that one cutter s
 passages already brings a table instead: columns `source` and `text`, and `title`, `section`, `page` if known.
 """
 
+import codecs
 import os
 import re
 from bisect import bisect_left
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 SIZE = 128  # pieces of a passage, its heading with it: MiniLM was trained on texts of that length
 HEAD = 40  # of these, the most that title and section may take
+LONG = 60  # characters of a table's first cell that are still a name, not a text
 COLUMNS = ["source", "title", "section", "page", "start", "end", "text"]
 
 _UNDERLINE = re.compile(r"^([=\-~^*#\"'+`])\1{2,}$")
 _TABLE = re.compile(  # its head, the line below it, its rows
     r"^[ \t]*(\|.*\|)[ \t]*\n[ \t]*\|[ \t:|-]*-[ \t:|-]*\|[ \t]*\n(?:[ \t]*\|.*(?:\n|\Z))+", re.M
 )
+_MARK = re.compile(r"^([ \t]*)(#|```|~~~|<|[-=](?=[-=]*[ \t]*$))", re.M)  # begins something in Markdown
 _UNIT = re.compile(
     r"\n\s*\n+"  # a paragraph ends
     r"|\n(?=\s*(?:[-*+•]|\d{1,3}[.)])\s|\s*\|)"  # an item of a list, a row of a table
@@ -71,9 +74,16 @@ def listed(folder: str | Path) -> tuple[list[Path], list[Path], list[Path]]:
     for place, folders, names in os.walk(folder, onerror=lambda e: shut.append(Path(e.filename))):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(place) / name for name in names if not name.startswith(".")]
-    files = sorted(path for path in files if path.is_file())
+    files = sorted(path for path in files if _is_file(path))
     known = [path for path in files if path.suffix.lower() in READERS]
     return known, [path for path in files if path.suffix.lower() not in READERS], sorted(shut)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # it may not be asked for: whoever reads it says why
+        return True
 
 
 def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
@@ -112,74 +122,117 @@ def document(path: str | Path, source: str | None = None) -> Document:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path.name}: no reader for this kind; known are {', '.join(READERS)}")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path.name} in {path.parent.name or '.'}/")
-    if not path.stat().st_size:
-        raise ValueError(f"{path.name} holds no text")
     try:
+        if not path.is_file():
+            raise FileNotFoundError
+        if not path.stat().st_size:
+            raise ValueError(f"{path.name} holds no text")
         title, text, *pages = reader(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path.name} in {path.parent.name or '.'}/") from None
     except Exception as e:  # whatever a library says of a broken file
+        if isinstance(e, ValueError) and str(e).startswith(path.name):
+            raise
         said = " ".join(str(e).split())[:120]
         if isinstance(e, ValueError):
-            raise ValueError(said if said.startswith(path.name) else f"{path.name}: {said}") from e
+            raise ValueError(f"{path.name}: {said}") from e
         if isinstance(e, OSError) and e.errno:
             raise OSError(e.errno, f"{path.name}: {e.strerror}") from e
         raise ValueError(f"{path.name} is broken ({type(e).__name__}{f': {said}' if said else ''})") from e
     if not any(sign.isalnum() for sign in text):
         raise ValueError(f"{path.name} holds no text")
-    return Document(source or path.name, title or path.stem, text, tuple(pages[0]) if pages else ())
+    title = _line(title) or _line(path.stem)
+    return Document(source or path.name, title, _clean(text), tuple(pages[0]) if pages else ())
 
 
 def from_table(path: str | Path) -> list[Document]:
-    """The rows of a table as documents: columns `source`, `text`, and `title`, `section`, `page` where there are.
+    """The rows of a table as documents: columns `source`, `text`, and `title`, `section`, `page` where known.
 
-    Raises as `tables.read`.
+    A cell of these three may be empty; a page that is no whole number is not known. Raises as `tables.read`.
     """
-    rows = tables.read(
-        path, ["source", "text"], optional=["title", "section", "page"], numbers=["source", "page"]
-    )
+    import pandas
+
+    rows = tables.read(path, ["source", "text"], numbers=["source"], rest=True)
+    rows = rows[[name for name in ("source", "text", "title", "section", "page") if name in rows]]
     found = []
     for row in rows.to_dict("records"):
-        head = f"# {row['section']}\n\n" if row.get("section") else ""
-        page = row.get("page")
-        pages = ((0, int(page)),) if page and page.isdigit() else ()
-        found.append(Document(row["source"], row.get("title", row["source"]), head + row["text"], pages))
+        known = {
+            name: _line(str(cell))
+            for name, cell in row.items()
+            if pandas.api.types.is_scalar(cell) and not pandas.isna(cell)
+        }
+        head = f"# {known['section']}\n\n" if known.get("section") else ""
+        page = re.fullmatch(r"(\d{1,9})(?:\.0+)?", known.get("page", ""))
+        pages = ((0, int(page[1])),) if page else ()
+        title = known.get("title") or known["source"]
+        found.append(Document(row["source"], title, _clean(head + row["text"]), pages))
     return found
+
+
+def _clean(text: str) -> str:
+    """A text whose line ends are \\n, with a question mark for half a character, which no tokenizer takes."""
+    return re.sub(r"\r\n?", "\n", text).encode("utf-8", "replace").decode()
+
+
+def _line(text: str) -> str:
+    return " ".join(_clean(text).split())
+
+
+def _escaped(text: str) -> str:
+    """Lines that are no Markdown, such that none begins or underlines a heading, a block of code or of HTML."""
+    return _MARK.sub(r"\1\\\2", text)
+
+
+def _fenced(code: str) -> str:
+    """A block of code; what it holds does not end it."""
+    fence = "`" * (max([2, *map(len, re.findall("`+", code))]) + 1)
+    return f"{fence}\n{code}\n{fence}"
 
 
 # ---------------------------------------------------------------- a reader for each kind
 
 
-def _decoded(path: Path) -> str:
-    """A text file in whatever encoding, its line ends \\n."""
+def _decoded(path: Path, declared: str | None = None) -> str:
+    """A text file in whatever encoding, its line ends \\n. declared: its encoding, where it is not UTF-8."""
     content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
-        from charset_normalizer import from_bytes
-
-        of_letters = sum(byte > 127 for byte in content) / len(content)
-        best = None if of_letters < 0.1 else from_bytes(content[:200_000]).best()
-        if best is None and b"\0" in content:
-            raise ValueError(f"{path.name} is no text") from None
-        text = content.decode(
-            best.encoding if best else "cp1252", errors="replace"
-        )  # Western, with few accents
+        text = _in_another(path, content, declared)
     if "\0" in text:
         raise ValueError(f"{path.name} is no text (it holds zero bytes)")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return _clean(text)
+
+
+def _in_another(path: Path, content: bytes, declared: str | None) -> str:
+    """What is not UTF-8, in the encoding that it declares, else in the likeliest."""
+    try:
+        named = codecs.lookup(declared or "").name
+        if not named.startswith("utf"):
+            web = "cp1252" if named in ("ascii", "iso8859-1") else named  # there both mean Western
+            return content.decode(web, errors="replace")
+    except LookupError:
+        pass
+    from charset_normalizer import from_bytes
+
+    of_letters = sum(byte > 127 for byte in content) / len(content)
+    best = None if of_letters < 0.1 else from_bytes(content[:200_000]).best()
+    if best is None and b"\0" in content:
+        raise ValueError(f"{path.name} is no text")
+    return content.decode(best.encoding if best else "cp1252", errors="replace")  # Western, with few accents
 
 
 def _markdown(path: Path):
     text = _decoded(path)
-    head = re.match(r"\A---\n(.*?)\n---\n", text, re.S)  # what stands before it for machines
+    head = re.match(r"\A---\n(?=[\w-]+\s*:)(.*?)\n---\n", text, re.S)  # what stands before it for machines
     text = text[head.end() :] if head else text
     named = re.search(r"^title:\s*[\"']?(.+?)[\"']?\s*$", head[1], re.M) if head else None
     return named[1] if named else _first_heading(text), text
 
 
 def _first_heading(text: str) -> str:
-    without_code = re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.S | re.M)
+    without_code = re.sub(r"^(`{3,}|~{3,}).*?^\1", "", text, flags=re.S | re.M)
     first = re.search(r"^#\s+(.+)$", without_code, re.M)
     return first[1].strip(" #") if first else ""
 
@@ -205,7 +258,7 @@ def _text(path: Path):
             found.append("")
             continue
         else:
-            found.append(re.sub(r"^(\s*)(#|```|~~~)", r"\1\\\2", line))
+            found.append(_escaped(line))
             continue
         title = title or bare
     return title.title() if title.isupper() else title, "\n".join(found)
@@ -215,20 +268,34 @@ def _from_html(html: str):
     from bs4 import BeautifulSoup
     from markdownify import MarkdownConverter
 
+    class Converter(MarkdownConverter):
+        def escape(self, text, parent_tags):
+            text = super().escape(text, parent_tags)
+            return text if "_inline" in parent_tags else _escaped(text)
+
+        def convert_pre(self, el, text, parent_tags):
+            return "\n\n" + _fenced(text.strip("\n").rstrip()) + "\n\n" if text else ""
+
     page = BeautifulSoup(html, "html.parser")
     named = page.title.get_text(" ", strip=True) if page.title else ""
-    for part in page(["script", "style", "nav", "footer", "aside", "form", "noscript", "template", "svg"]):
+    repeated = ["title", "script", "style", "nav", "footer", "aside", "noscript", "template", "svg"]
+    fields = ["input", "select", "button", "textarea"]  # a form itself may hold the whole page
+    for part in page([*repeated, *fields]):
         part.decompose()
-    body = page.find("main") or page.find("article") or page.body or page
+    articles = page.find_all("article")
+    body = page.find("main") or (articles[0] if len(articles) == 1 else page.body or page)
     first = body.find("h1")
     title = first.get_text(" ", strip=True) if first else named
     # Word's tables name no head: their first row is taken for it, as a reader would.
-    converter = MarkdownConverter(heading_style="ATX", strip=["img", "a"], table_infer_header=True)
+    converter = Converter(heading_style="ATX", strip=["img", "a"], table_infer_header=True)
     return title, converter.convert_soup(body)
 
 
 def _html(path: Path):
-    return _from_html(_decoded(path))
+    from bs4.dammit import EncodingDetector
+
+    declared = EncodingDetector.find_declared_encoding(path.read_bytes(), is_html=True)
+    return _from_html(_decoded(path, declared))
 
 
 def _word(path: Path):
@@ -273,8 +340,8 @@ def _lines_of(reader) -> list[list[str]]:
             sizes[text.strip()] = round(abs(size * (matrix[3] or 1)), 1)
 
     for page in reader.pages:
-        text = page.extract_text(visitor_text=note) or ""
-        pages.append([line.strip().replace("#", "\\#") for line in text.strip().split("\n")])
+        text = _clean(page.extract_text(visitor_text=note) or "")
+        pages.append([line.strip() for line in text.strip().split("\n")])
     lines = [line for of_page in pages for line in of_page]
     letters = {}
     for line in lines:
@@ -282,7 +349,7 @@ def _lines_of(reader) -> list[list[str]]:
             letters[size] = letters.get(size, 0) + len(line)
     usual = max(letters, key=letters.get, default=0)
     larger = {line for line in lines if 0 < len(line) < 80 and sizes.get(line, 0) > 1.1 * usual > 0}
-    return [[f"\n## {line}\n" if line in larger else line for line in of_page] for of_page in pages]
+    return [[f"\n## {line}\n" if line in larger else _escaped(line) for line in of_page] for of_page in pages]
 
 
 def _without_running_heads(pages: list[list[str]]) -> list[list[str]]:
@@ -315,30 +382,47 @@ def _notebook(path: Path):
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         elif cell.cell_type == "code" and cell.source.strip():
-            parts.append(f"```\n{cell.source}\n```")
+            parts.append(_fenced(cell.source))
             for output in cell.outputs:
                 shown = output.get("text") or output.get("data", {}).get("text/plain", "")
                 if shown and len(shown) < 2_000:
-                    parts.append(f"```\n{shown.strip()}\n```")
+                    parts.append(_fenced(shown.strip()))
     text = "\n\n".join(parts)
     return _first_heading(text), text
 
 
 def _rows(path: Path):
-    """A table: each row is a section of its own, named by its first column."""
-    import io
+    """A table: each row is a section of its own, named by its first column.
 
-    import pandas
+    A first column that is a text, or the only one, is told below its name too.
+    """
+    import csv
+    import io
+    import textwrap
 
     content = _decoded(path)
-    first = content.partition("\n")[0]
-    sign = max("\t;,", key=first.count)
-    table = pandas.read_csv(io.StringIO(content), sep=sign, dtype=str, keep_default_na=False)
-    name, *others = table.columns
+    sign = max("\t;,", key=content.partition("\n")[0].count)
+    csv.field_size_limit(1 << 30)
+    reader = csv.reader([*io.StringIO(content), "end"], delimiter=sign)
+    rows, line = [], 1  # each with the line that it begins on
+    for row in reader:
+        rows.append((line, row))
+        line = reader.line_num + 1
+    line, last = rows.pop()
+    if last != ["end"]:
+        raise ValueError(f"{path.name}, line {line}: a quotation mark opens a text and is never closed")
+    (_, header), *rows = [(line, row) for line, row in rows if any(map(str.strip, row))] or [(1, [])]
     parts = []
-    for row in table.to_dict("records"):
-        told = [f"{column}: {row[column]}" for column in others if str(row[column]).strip()]
-        parts.append(f"## {name} {row[name]}\n\n" + "; ".join(told))
+    for line, row in rows:
+        if any(map(str.strip, row[len(header) :])):
+            raise ValueError(
+                f"{path.name}, line {line}: {len(row)} columns where the first line has {len(header)}"
+            )
+        named = _line(row[0])
+        short = textwrap.shorten(named, LONG, placeholder="…")
+        told = list(zip(header, row, strict=False))[short == named and len(header) > 1 :]
+        told = [f"{column}: {cell}".removeprefix(": ") for column, cell in told if cell.strip()]
+        parts.append(f"## {_line(header[0])} {short}\n\n" + _escaped("; ".join(told)))
     return path.stem, "\n\n".join(parts)
 
 
@@ -404,9 +488,7 @@ def sections(text: str) -> list[tuple[list[str], int, int]]:
     """
     from markdown_it import MarkdownIt
 
-    starts = [0]
-    for line in text.split("\n"):
-        starts.append(starts[-1] + len(line) + 1)
+    starts = [0, *(end.end() for end in re.finditer(r"\r\n?|\n", text)), len(text)]
     tokens = MarkdownIt("commonmark").parse(text)
     found, above, begin = [], [], 0
     for token, inline in pairwise(tokens):
@@ -414,7 +496,7 @@ def sections(text: str) -> list[tuple[list[str], int, int]]:
             found.append(([h for _, h in above], begin, starts[token.map[0]]))
             level = int(token.tag[1])
             above = [(of, h) for of, h in above if of < level] + [(level, plain(inline.content))]
-            begin = min(starts[token.map[1]], len(text))
+            begin = starts[token.map[1]]
     found.append(([h for _, h in above], begin, len(text)))
     return [(headings, begin, end) for headings, begin, end in found if text[begin:end].strip()]
 
@@ -422,12 +504,13 @@ def sections(text: str) -> list[tuple[list[str], int, int]]:
 def plain(markdown: str) -> str:
     """Markdown as a reader reads it: no marks of emphasis, links, tables or code; one line."""
     text = re.sub(r"!?\[([^\]\[]*)\]\([^()\s]*(?:\s\"[^\"]*\")?\)", r"\1", markdown)
-    text = re.sub(r"^\s*\|?[\s:|-]+\|?\s*$", "", text, flags=re.M)  # the line below a table's head
+    text = re.sub(r"^[\s:|-]+$", "", text, flags=re.M)  # the line below a table's head
+    text = re.sub(r"[^\S\n]+", " ", text)
     text = re.sub(r"\s*\|\s*", " | ", text)
     text = re.sub(r"^\s*(```.*|~~~.*)$", "", text, flags=re.M)
     text = re.sub(r"(?<!\w)(\*{1,3}|_{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2", text)
     text = re.sub(r"^\s*(?:[-*+•]\s+|>\s?|#{1,6}\s+)", "", text, flags=re.M)
-    text = re.sub(r"\\([\\`*_{}\[\]()#+.!|<>~-])", r"\1", text)
+    text = re.sub(r"\\([\\`*_{}\[\]()#+.!|<>~=-])", r"\1", text)
     return " ".join(text.replace("`", "").split()).strip("| ")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 import zipfile
 
 import books
@@ -233,7 +234,19 @@ BAD = {
         lambda f: (f / "a.html").write_text("<html><script>x=1</script>", "utf-8"),
         "a.html holds no text",
     ),
-    "ragged csv": (lambda f: (f / "a.csv").write_text("a,b\n1,2\n1,2,3,4\n", "utf-8"), "a.csv"),
+    "ragged csv": (
+        lambda f: (f / "a.csv").write_text('a,b\n1,"2\n2"\n1,2,3,4\n', "utf-8"),
+        "a.csv, line 4: 4 columns where the first line has 2",
+    ),
+    "a first row that is longer": (
+        lambda f: (f / "a.csv").write_text("a,b\n1,2,3\n4,5\n", "utf-8"),
+        "a.csv, line 2: 3 columns where the first line has 2",
+    ),
+    "an open quotation mark": (
+        lambda f: (f / "a.csv").write_text('a,b\n1,2\n3,"4\n5,6\n', "utf-8"),
+        "a.csv, line 3: a quotation mark opens a text and is never closed",
+    ),
+    "only separators": (lambda f: (f / "a.csv").write_text(",,\n,,\n", "utf-8"), "a.csv holds no text"),
 }
 
 
@@ -285,6 +298,310 @@ def test_a_few_accents_are_western(tmp_path):
     assert "Café über “alles”" in documents.document(tmp_path / "a.txt").text
 
 
+def told(folder, name, content):
+    """What is told of one file: section and body of its passages."""
+    (folder / name).write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    )
+    rows = documents.passages([documents.document(folder / name)])
+    return [(row.section, row.text.partition("\n")[2]) for row in rows.itertuples()]
+
+
+def notebook(*cells):
+    """A notebook of (kind, source) and (kind, source, what it prints)."""
+    made = []
+    for n, (kind, source, *printed) in enumerate(cells):
+        cell = {"cell_type": kind, "id": f"c{n}", "metadata": {}, "source": source}
+        if kind == "code":
+            outputs = [{"output_type": "stream", "name": "stderr", "text": text} for text in printed]
+            cell |= {"execution_count": 1, "outputs": outputs}
+        made.append(cell)
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": made})
+
+
+def pdf(*pages):
+    """A PDF whose pages hold these lines; one that is in capitals is in larger type."""
+    import io
+
+    from pypdf import PdfWriter
+    from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+    writer = PdfWriter()
+    font = {
+        "/Type": "/Font",
+        "/Subtype": "/Type1",
+        "/BaseFont": "/Helvetica",
+        "/Encoding": "/WinAnsiEncoding",
+    }
+    font = DictionaryObject({NameObject(key): NameObject(value) for key, value in font.items()})
+    for lines in pages:
+        page, stream = writer.add_blank_page(600, 800), DecodedStreamObject()
+        shown = " ".join(f"/F1 {18 if line.isupper() else 12} Tf ({line}) Tj T*" for line in lines)
+        stream.set_data(f"BT 24 TL 50 750 Td {shown} ET".encode())
+        fonts = DictionaryObject({NameObject("/F1"): font})
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+        page[NameObject("/Contents")] = writer._add_object(stream)
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def test_a_progress_bar_in_a_notebook_moves_no_section(tmp_path):
+    bar = "".join(f"\r{n}0%|#| {n}/10" for n in range(11))
+    content = notebook(
+        ("markdown", "# Notes"),
+        ("code", "for i in tqdm(x): pass", bar),
+        ("markdown", "## Results\r\rNinety percent."),
+        ("markdown", "## End\r\n\r\nBuy more."),
+    )
+    rows = told(tmp_path, "a.ipynb", content)
+    assert rows[-2:] == [("Results", "Ninety percent."), ("End", "Buy more.")]
+    assert "\r" not in documents.document(tmp_path / "a.ipynb").text
+
+
+def test_sections_count_lines_as_markdown_does():
+    for end in ("\n", "\r\n", "\r"):
+        text = f"one{end}two{end}{end}# X{end}{end}three"
+        (_, a, b), (above, c, d) = documents.sections(text)
+        assert (text[a:b].split(), above, text[c:d].strip()) == (["one", "two"], ["X"], "three")
+
+
+def test_half_a_character_is_a_question_mark(tmp_path):
+    content = notebook(("markdown", "# A \ud83d title\n\nA cut emoji \ud83d here."))
+    assert told(tmp_path, "a.ipynb", content) == [("", "A cut emoji ? here.")]
+    assert documents.document(tmp_path / "a.ipynb").title == "A ? title"
+
+
+LONG = "The pump in the cellar must be replaced before winter, said the board of the house."
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", f"{LONG}\n-- \n= 5\n=\nJohn"),
+        ("a.html", f"<p>{LONG}<br>-- <br>= 5<br>=<br>John</p>"),
+        ("a.html", f"<p>{LONG}<br><span>--</span><br>= 5\n=\nJohn</p>"),
+        ("a.pdf", pdf([LONG, "--", "= 5", "=", "John"])),
+        ("a.pdf", pdf([f"{LONG}\\r--\\r= 5\\r=\\rJohn"])),
+        ("a.csv", f'name,note\n1,"{LONG}\n-- \n= 5\n=\nJohn"\n'),
+    ],
+    ids=["text", "html", "html in pieces", "pdf", "pdf with carriage returns", "csv"],
+)
+def test_a_line_of_signs_makes_no_heading_of_what_stands_above(tmp_path, name, content):
+    ((_, body),) = told(tmp_path, name, content)
+    assert body.removeprefix("note: ") == f"{LONG} -- = 5 = John"
+
+
+@pytest.mark.parametrize("mark", ["# 5 is full", "<!-- five", "```", "~~~", "<script> is a word"])
+@pytest.mark.parametrize("name", ["a.txt", "a.html", "a.pdf", "a.docx"])
+def test_a_mark_of_markdown_in_other_texts_is_a_text(tmp_path, name, mark):
+    safe = mark.replace("<", "&lt;")
+    content = {
+        "a.txt": f"LAST\n\n{LONG}\n{mark}\n\nNEXT\n\nOpen.",
+        "a.html": f"<h1>LAST</h1><p>{LONG}</p><p>{safe}</p><h2>NEXT</h2><p>Open.</p>",
+        "a.docx": docx(("Heading1", "LAST"), ("", LONG), ("", safe), ("Heading1", "NEXT"), ("", "Open.")),
+        "a.pdf": pdf([LONG, mark, "NEXT", "Open."]),
+    }[name]
+    rows = told(tmp_path, name, content)
+    words = [re.findall(r"\w+", body) for _, body in rows]
+    assert words == [re.findall(r"\w+", f"{LONG} {mark}"), ["Open"]] and rows[1][0].endswith("NEXT")
+    if mark[0] in "#<":
+        assert mark in rows[0][1]
+
+
+def docx(*paragraphs):
+    """A Word file of (style, text)."""
+    import io
+
+    main = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    body = "".join(
+        f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>'
+        for style, text in paragraphs
+    )
+    style = '<w:style w:type="paragraph" w:styleId="Heading1"><w:name w:val="heading 1"/></w:style>'
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as parts:
+        parts.writestr(
+            "[Content_Types].xml",
+            f'<Types xmlns="{package}/content-types"><Default Extension="xml" ContentType="application/xml"/></Types>',
+        )
+        for place, kind, target in (
+            ("_rels/.rels", "officeDocument", "word/document.xml"),
+            ("word/_rels/document.xml.rels", "styles", "styles.xml"),
+        ):
+            link = f'<Relationship Id="r1" Type="{office}/{kind}" Target="{target}"/>'
+            parts.writestr(place, f'<Relationships xmlns="{package}/relationships">{link}</Relationships>')
+        parts.writestr(
+            "word/document.xml", f'<w:document xmlns:w="{main}"><w:body>{body}</w:body></w:document>'
+        )
+        parts.writestr("word/styles.xml", f'<w:styles xmlns:w="{main}">{style}</w:styles>')
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("page", "body"),
+    [
+        (
+            "<title>Blog</title><article><p>Roses in March.</p></article><article><p>Tulips in April.</p></article>",
+            "Roses in March. Tulips in April.",
+        ),
+        ("<body><p>Ads.</p><article><p>Roses in March.</p></article></body>", "Roses in March."),
+        (
+            "<body><form id=aspnetForm><p>Open at ten.</p><input value=x><button>Send</button>"
+            "<select><option>one</option></select><textarea>old</textarea></form></body>",
+            "Open at ten.",
+        ),
+    ],
+    ids=["two articles", "one article", "a form around the page"],
+)
+def test_the_whole_of_a_page_is_read(tmp_path, page, body):
+    assert told(tmp_path, "a.html", page) == [("", body)]
+
+
+def test_a_rule_at_the_beginning_is_no_front_matter(tmp_path):
+    text = "---\n\n# House\n\nNo smoking: never.\n\n---\n\n## Guests\n\nThree nights.\n"
+    assert told(tmp_path, "a.md", text) == [("", "No smoking: never."), ("Guests", "Three nights.")]
+
+
+def test_rows_that_end_with_a_separator_keep_their_columns(tmp_path):
+    rows = told(tmp_path, "a.csv", "name,phone,room\nAnna,123,4,\n\nBert,456,5\nCarl,789\n")
+    assert rows == [
+        ("name Anna", "phone: 123; room: 4"),
+        ("name Bert", "phone: 456; room: 5"),
+        ("name Carl", "phone: 789"),
+    ]
+
+
+def test_a_long_text_in_the_first_column_is_told_whole(tmp_path):
+    words = " ".join(f"w{n}" for n in range(200)) + "."
+    rows = told(tmp_path, "a.csv", f"text,author\n{words},Smith\nshort,Jones\n")
+    bodies = "".join(body for section, body in rows if section != "text short")
+    assert bodies.replace(" ", "") == f"text: {words}; author: Smith".replace(" ", "")
+    assert all(len(section) < 70 for section, _ in rows) and rows[-1] == ("text short", "author: Jones")
+
+
+def test_a_table_of_one_column_is_read(tmp_path):
+    rows = told(tmp_path, "a.csv", "remark\nThe lamp is broken.\nThe door, too.\n")
+    assert [body for _, body in rows] == ["remark: The lamp is broken.", "remark: The door, too."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "body"),
+    [
+        (
+            "a.html",
+            "<meta charset='iso-8859-2'><p>Książka leży na półce.".encode("iso-8859-2"),
+            "Książka leży na półce.",
+        ),
+        ("a.html", "<meta charset='iso-8859-1'><p>Nur “drei” Bücher".encode("cp1252"), "Nur “drei” Bücher"),
+        ("a.html", "<meta charset='iso-8859-2'><p>Książka".encode(), "Książka"),
+        (
+            "a.html",
+            "<meta charset='utf-8'><p>Nur drei große Bücher stehen da".encode("cp1252"),
+            "Nur drei große Bücher stehen da",
+        ),
+        (
+            "a.html",
+            "<meta charset='no-such'><p>Nur drei große Bücher stehen da".encode("cp1252"),
+            "Nur drei große Bücher stehen da",
+        ),
+        (
+            "a.html",
+            "<meta charset='rot13'><p>Nur drei große Bücher stehen da".encode("cp1252"),
+            "Nur drei große Bücher stehen da",
+        ),
+        ("a.txt", "The red bicycle – rouge.".encode("utf-16"), "The red bicycle – rouge."),
+        ("a.txt", b"\xfe\xff" + "The red bicycle.".encode("utf-16-be"), "The red bicycle."),
+    ],
+    ids=[
+        "declared",
+        "web Latin-1",
+        "declared wrongly",
+        "UTF-8 that is none",
+        "unknown",
+        "no text's",
+        "UTF-16",
+        "UTF-16 BE",
+    ],
+)
+def test_encodings_that_a_file_names(tmp_path, name, content, body):
+    assert told(tmp_path, name, content) == [("", body)]
+
+
+def test_a_block_of_code_ends_where_it_ends(tmp_path):
+    source = "p = (\n```json\n{}\n```\n)\n# a comment\nprint(p)"
+    content = notebook(
+        ("markdown", "Prompting"), ("code", source, "```\n# shown"), ("markdown", "## Results\n\nNinety.")
+    )
+    rows = told(tmp_path, "a.ipynb", content)
+    assert [section for section, _ in rows] == ["", "Results"] and rows[1][1] == "Ninety."
+    assert "a comment print(p)" in rows[0][1] and documents.document(tmp_path / "a.ipynb").title == "a"
+    page = "<h1>Fences</h1><pre>\n```\n# a comment\n</pre><h2>Results</h2><p>Ninety.</p>"
+    assert told(tmp_path, "a.html", page) == [("", "a comment"), ("Results", "Ninety.")]
+
+
+def test_a_sentence_about_a_file_with_a_long_name_is_whole(tmp_path):
+    for name, content in ((f"{'x' * 200}.md", b""), (f"{'y' * 200}.txt", b"a\0")):
+        (tmp_path / name).write_bytes(content)
+    for name, sentence in documents.read(tmp_path)[1].items():
+        assert re.fullmatch(rf"{name} (holds no text|is no text \(it holds zero bytes\))", sentence)
+
+
+def test_a_title_is_one_line(tmp_path):
+    page = "<title>My\n blog</title><body><p>Roses.</p></body>"
+    assert told(tmp_path, "a.html", page) == [("", "Roses.")]
+    assert documents.document(tmp_path / "a.html").title == "My blog"
+    file = tmp_path / "mine.jsonl"
+    file.write_text(
+        json.dumps({"source": "b", "text": "Tea.\r\rHot.", "title": "My\n book", "section": "On\n tea"})
+    )
+    (one,) = documents.from_table(file)
+    assert one.title == "My book" and one.text == "# On tea\n\nTea.\n\nHot."
+
+
+def test_long_runs_of_spaces_take_no_time():
+    began = time.perf_counter()
+    for run in (" ", "\n", "\n ", " |", "-"):
+        documents.plain(f"a\n{run * 100_000}b")
+    assert time.perf_counter() - began < 5
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("-|: \n\ta*#\u00a0`", max_size=14))
+def test_rules_are_found_as_before(text):
+    def rules(pattern):
+        return re.sub(pattern, "", text, flags=re.M)
+
+    assert rules(r"^[\s:|-]+$") == rules(r"^\s*\|?[\s:|-]+\|?\s*$")
+
+
+def test_a_file_that_goes_away_or_is_shut_while_the_folder_is_read_is_named(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    real, asked = Path.stat, []
+
+    def stat(path, **how):
+        if path.name == "shut.md":
+            raise PermissionError(13, "Permission denied")
+        if path.name == "gone.md":
+            asked.append(path)
+            if len(asked) > 2:  # it was there when the folder was listed, and when it was looked for
+                raise FileNotFoundError(2, "No such file or directory")
+        return real(path, **how)
+
+    for name in ("gone", "good", "shut"):
+        (tmp_path / f"{name}.md").write_text("Read me.", "utf-8")
+    monkeypatch.setattr(Path, "stat", stat)
+    found, failed = documents.read(tmp_path)
+    assert [one.source for one in found] == ["good.md"]
+    assert failed == {
+        "gone.md": f"there is no file gone.md in {tmp_path.name}/",
+        "shut.md": "shut.md: Permission denied",
+    }
+
+
 def test_semicolons_and_quotation_marks_in_a_table(tmp_path):
     (tmp_path / "a.csv").write_text('plot;note\n1;"dry; sunny"\n2;\n', "utf-8")
     rows = documents.passages([documents.document(tmp_path / "a.csv")])
@@ -319,3 +636,28 @@ def test_a_table_of_passages_has_a_contract(tmp_path):
     file.write_text("name\ttext\nbook\tTea\n", "utf-8")
     with pytest.raises(ValueError, match="no column 'source'"):
         documents.from_table(file)
+
+
+def test_a_table_of_passages_tells_what_it_knows(tmp_path):
+    import pandas
+
+    file = tmp_path / "mine.tsv"
+    file.write_text(
+        "source\ttitle\ttext\tsection\tpage\n"
+        "a.pdf\tApples\tAn apple a day.\tFruit\t3.0\n"
+        "web\t\tAnother text.\t\t\n"
+        "b.pdf\tPears\tA pear.\t\tiv\n",
+        "utf-8",
+    )
+    known = [
+        ("Apples", "# Fruit\n\nAn apple a day.", ((0, 3),)),
+        ("web", "Another text.", ()),
+        ("Pears", "A pear.", ()),
+    ]
+    assert [(one.title, one.text, one.pages) for one in documents.from_table(file)] == known
+    table = pandas.read_csv(file, sep="\t")
+    table["page"] = [3, None, None]
+    table.to_parquet(tmp_path / "mine.parquet")
+    table.to_json(tmp_path / "mine.jsonl", orient="records", lines=True)
+    for name in ("mine.parquet", "mine.jsonl"):
+        assert [(one.title, one.text, one.pages) for one in documents.from_table(tmp_path / name)] == known
