@@ -554,9 +554,8 @@ def test_a_title_is_one_line(tmp_path):
     assert told(tmp_path, "a.html", page) == [("", "Roses.")]
     assert documents.document(tmp_path / "a.html").title == "My blog"
     file = tmp_path / "mine.jsonl"
-    file.write_text(
-        json.dumps({"source": "b", "text": "Tea.\r\rHot.", "title": "My\n book", "section": "On\n tea"})
-    )
+    row = {"source": "b", "text": "Tea.\r\rHot.", "title": "My\n book", "section": "On\n tea"}
+    file.write_text(json.dumps(row), encoding="utf-8")
     (one,) = documents.from_table(file)
     assert one.title == "My book" and one.text == "# On tea\n\nTea.\n\nHot."
 
