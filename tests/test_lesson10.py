@@ -440,3 +440,32 @@ def test_new_premises_and_the_same_ones_rise_alike():
     softmax = changes[changes["objective"] == "softmax"].groupby("change")["STS after"].mean()
     fast = softmax["classifier at 50 times the rate"], softmax["|u - v| alone, classifier at 50 times"]
     assert fast[0] > fast[1] and all(f"{value:.3f}"[1:] in prose for value in fast)
+
+
+def test_the_seeds_and_the_draws_are_as_the_prose_says(table):
+    """What the sentences say of three seeds, of the grey line, and of the school for zebras."""
+    text = " ".join(" ".join(c.source.split()) for c in books.read(LESSON).cells if c.cell_type == "markdown")
+    at = table[table["examples"] == 1024].set_index(["objective", "seed"])
+    low, high = at.loc["softmax", "gain low"], at.loc["softmax", "gain high"]
+    assert ((low < 0) & (high > 0)).sum() == 1 and (high < 0).sum() == 2
+    assert "in the recipe's three seeds, further down, it spans 0 once and lies below 0 twice" in text.lower()
+    seeds = at.loc["triplet", "entailment nearer"].map("{:.2f}".format).str.removeprefix("0")
+    assert f"its three seeds have {seeds[0]}, {seeds[1]} and {seeds[2]}," in text
+    live = re.search(r"triplet +\S+ +0(\S+)", books.shown("10", "second_ruler")).group(1)
+    assert f"that {live} in this run" in text
+
+    grown = dict(re.findall(r"(?m)^\d+ +(\d+)\.0 +\S+ +0(\.\d+)", books.shown("10", "start_grown")))
+    drawn = dict(re.findall(r"([\d,]+) examples 0(\.\d+)", books.shown("10", "start_grown")))
+    said = f"It has {drawn['256']} and {drawn['512']}, the blue line {grown['256']} and {grown['512']}, and at 1,024"
+    assert said in text and drawn["1,024"] == grown["1024"]
+
+    wordless = re.findall(
+        r"(against \w+) +horse above zebra 0(\S+), without the word 0(\S+)", books.shown("10", "wordless")
+    )
+    (_, _, things), (_, twelve, four), _ = wordless
+    assert f"in {four} of the pairs, where it had {twelve} on all twelve" in text
+    assert f"has {things} for these four" in text
+    horses = pd.read_csv(ROOT / "shared_data" / "horses.tsv", sep="\t")
+    with_word = horses["zebra"].str.contains("strip").groupby(horses["part"])
+    assert with_word.mean()["train"] == 1 and (~horses["zebra"].str.contains("strip")).sum() == 4
+    assert not horses[["horse", "thing"]].stack().str.contains("strip").any()
