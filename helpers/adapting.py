@@ -223,7 +223,7 @@ def train(
     row_of = dict(zip(passages["id"], range(len(passages)), strict=True))
     right = np.array([row_of[name] for name in asked["id"]])
     mined = wrong_passages(questions, right, vectors)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(training.of_seed(seed))
     texts = passages["text"].to_numpy()
     chosen = [list(texts[draw.permutation(rows)[:negatives]]) for rows in mined] if negatives else None
     torch.manual_seed(seed)

@@ -7,7 +7,6 @@ checkpoints.about("my_pair")              # {"note": "first try"}
 """
 
 import contextlib
-import hashlib
 import json
 import re
 import secrets
@@ -46,7 +45,7 @@ def save(path: str | Path, question_encoder, answer_encoder, **about: object) ->
     name = f"pair-{secrets.token_hex(6)}.safetensors"
     with files.put_whole(path / name, f"the pair in {path.name}/") as part:
         save_file(weights, part)
-        digest = _digest(part)
+        digest = files.sha256(part)
     config = {
         "format": 1,
         "weights": name,
@@ -107,7 +106,7 @@ def load(path: str | Path) -> tuple[torch.nn.Module, torch.nn.Module]:
         weights = path / config["weights"]
         if not weights.is_file():
             raise ValueError(f"{weights.name} is missing")
-        if _digest(weights) != config["sha256"]:
+        if files.sha256(weights) != config["sha256"]:
             raise ValueError(f"{weights.name} is not whole")
         values, pair = load_file(weights), []
         for side in ("question", "answer"):
@@ -171,8 +170,3 @@ def _built(recipe: dict) -> torch.nn.Module:
     if recipe["kind"] == "Pretrained":
         return encoders.Pretrained(frozen=recipe["frozen"], config=recipe["config"])
     return encoders.Encoder(**recipe["sizes"])
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -90,7 +90,9 @@ class Collection:
     def stages(
         self, question: str, wanted: Sequence[str] = ("vectors", "BM25", "fused")
     ) -> "dict[str, pandas.DataFrame]":
-        """What each stage finds for a question: tables of id, source, ..., text and score, best first."""
+        """What each stage finds for a question: tables of id, source, ..., text and score, best first.
+
+        wanted: of `STAGES`; ValueError for another name."""
         return found_by(self, question, wanted)
 
     def ask(self, question: str, k: int = 10, stage: str | None = None) -> "pandas.DataFrame":
@@ -98,8 +100,6 @@ class Collection:
         chosen one); "reranked" and "blended" read READ passages and have no more, "BM25" has those alone that share
         a word. Raises TypeError and ValueError in one sentence for what is no question and no number."""
         stage = stage or self.chosen["stage"]
-        if stage not in STAGES:
-            raise ValueError(f"there is no stage {stage!r}; name one of {', '.join(STAGES)}")
         if not isinstance(k, int):
             raise TypeError(f"k={k!r} is no number of passages; give a whole number")
         if k < 1:
@@ -114,8 +114,7 @@ class Collection:
         stage: as for `ask`. Returns answer, source, section, page, nearness (the best cosine, 0 without passages);
         answer is "" for a refusal, and where the stage finds nothing.
         """
-        near = found_by(self, question, ["vectors"])["vectors"]
-        nearness = float(near["score"].iloc[0]) if len(near) else 0.0
+        nearness = nearest(self, question)
         threshold = self.chosen["threshold"]
         refusal = {"answer": "", "source": "", "section": "", "page": 0, "nearness": nearness}
         if threshold is not None and nearness < threshold:
@@ -163,7 +162,8 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         own = Collection(store, settings)
         own.table = _opened(store / settings["index"], new=True)
         before = own_files(own) if len(own) else {}
-        known = before if size == settings["size"] else {}
+        # another size: all is read again, now or as soon as it can be
+        known = before if size == settings["size"] else {source: {} for source in before}
         if folder.is_file():
             found, failed, states = of_table, {}, None
         else:
@@ -182,7 +182,7 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         new = {source: state for source, state in states.items() if source not in failed}
         for source in failed:  # what it had stays
             if source in before:
-                new[source] = before[source]
+                new[source] = known[source]
         _put_json(store / settings["index"] / "files.json", new)
         settings |= {"size": size, "documents": str(folder.resolve())}
         _put_json(store / "settings.json", settings)
@@ -526,7 +526,8 @@ def writing(store: Path) -> Iterator[None]:
         if files.is_full(e):
             raise files.full(e, store.name, store.parent) from e
         raise PermissionError(f"{store} cannot be made ({e.strerror}); choose a folder of your own") from e
-    with files.locked(store / "lock", needed=True):
+    said = f"another program is writing to {store.name}; this one waits until it has finished"
+    with files.locked(store / "lock", needed=True, waiting=said):
         yield
 
 
@@ -543,6 +544,9 @@ def found_by(
 ) -> "dict[str, pandas.DataFrame]":
     """See `Collection.stages`; k: candidates of each of the two searches."""
     question = texts.as_list([question], "question")[0].strip()
+    for stage in wanted:
+        if stage not in STAGES:
+            raise ValueError(f"there is no stage {stage!r}; name one of {', '.join(STAGES)}")
     found = {}
 
     def get(stage: str):
@@ -587,6 +591,11 @@ def vectors(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame
     vector = own.model.encode(question, normalize_embeddings=True, show_progress_bar=False)
     rows = _rows(own.table.search(vector).distance_type("cosine"), "_distance", k)
     return rows.assign(score=1 - rows["score"])
+
+
+def nearest(own: Collection, question: str) -> float:
+    """The cosine of the question's nearest passage; 0 without passages."""
+    return float(vectors(own, question, 1)["score"].max()) if len(own) else 0.0
 
 
 def bm25(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame":

@@ -19,7 +19,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import tables
+from helpers import files, tables
 
 if TYPE_CHECKING:
     import pandas
@@ -70,13 +70,13 @@ def listed(folder: str | Path) -> tuple[list[Path], list[Path], list[Path]]:
         raise PermissionError(
             f"the folder {folder} may not be read; ask for the right to, or copy it"
         ) from None
-    files, shut = [], []
+    there, shut = [], []
     for place, folders, names in os.walk(folder, onerror=lambda e: shut.append(Path(e.filename))):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(place) / name for name in names if not name.startswith(".")]
-    files = sorted(path for path in files if _is_file(path))
-    known = [path for path in files if path.suffix.lower() in READERS]
-    return known, [path for path in files if path.suffix.lower() not in READERS], sorted(shut)
+        there += [Path(place) / name for name in names if not name.startswith(".")]
+    there = sorted(path for path in there if _is_file(path))
+    known = [path for path in there if path.suffix.lower() in READERS]
+    return known, [path for path in there if path.suffix.lower() not in READERS], sorted(shut)
 
 
 def _is_file(path: Path) -> bool:
@@ -93,8 +93,8 @@ def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
     """
     from tqdm.auto import tqdm
 
-    files, others, shut = listed(folder)
-    if not files:
+    readable, others, shut = listed(folder)
+    if not readable:
         kinds = ", ".join(READERS)
         also = f"; it has {len(others)} of other kinds" if others else ""
         raise ValueError(f"there is no file to read in {Path(folder).name}/ (kinds: {kinds}){also}")
@@ -103,12 +103,12 @@ def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
         place.relative_to(Path(folder).expanduser()).as_posix(): "the folder may not be read"
         for place in shut
     }
-    for path in tqdm(files, desc="reading", leave=False):
+    for path in tqdm(readable, desc="reading", leave=False):
         source = path.relative_to(Path(folder).expanduser()).as_posix()
         try:
             found.append(document(path, source))
         except (ValueError, OSError) as e:
-            failed[source] = getattr(e, "strerror", None) or str(e)
+            failed[source] = files.sentence(e)
     return found, failed
 
 

@@ -35,14 +35,6 @@ class Encoder(torch.nn.Module):
 
     def __init__(self, vocabulary=VOCABULARY, width=512, layers=3, heads=8, out=128, dropout=0.1):
         super().__init__()
-        self.sizes = {
-            "vocabulary": vocabulary,
-            "width": width,
-            "layers": layers,
-            "heads": heads,
-            "out": out,
-            "dropout": dropout,
-        }
         self.tokens = torch.nn.Embedding(vocabulary, width, sparse=True)
         layer = torch.nn.TransformerEncoderLayer(width, heads, dropout=dropout, batch_first=True)
         self.transformer = torch.nn.TransformerEncoder(

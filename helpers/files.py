@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,17 +62,23 @@ def put_whole(path: Path, what: str = "", folder: bool = False) -> Iterator[Path
 
 
 @contextlib.contextmanager
-def locked(file: Path, needed: bool = False) -> Iterator[None]:
+def locked(file: Path, needed: bool = False, waiting: str = "") -> Iterator[None]:
     """Hold the lock `file`, which one process at a time can; any user may take it in turn.
+
+    waiting: a line for stderr where another process holds it for longer than a second.
 
     A lock that another user made and keeps to themselves is passed over, unless `needed`: then, and
     where its folder cannot be written, PermissionError of one sentence. OSError where the disk is full.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     lock = FileLock(file, mode=0o666)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=1 if waiting else -1)
+        except Timeout:
+            print(waiting, file=sys.stderr)
+            lock.acquire()
     except OSError as e:
         if is_full(e):
             raise full(e, f"{file.name} in {file.parent.name}/", file.parent) from e

@@ -448,9 +448,7 @@ def threshold(own: Collection, inside: dict[str, float], absent: Sequence[str]) 
     inside: {question with an answer: cosine of its nearest passage}; absent: questions without one; at least two
     of each, else ValueError.
     """
-    outside = {
-        q: float(collection.vectors(own, q, 1)["score"].iloc[0]) for q in texts.as_list(absent, "question")
-    }
+    outside = {q: collection.nearest(own, q) for q in texts.as_list(absent, "question")}
     ins, outs = ([near[q] for q in sorted(near, key=_hash)] for near in (inside, outside))
     if min(len(ins), len(outs)) < 2:
         raise ValueError(

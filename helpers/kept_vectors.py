@@ -60,11 +60,14 @@ def lookup(texts: Sequence[str], path: str | Path | None = None) -> "tuple[np.nd
 def save(texts: Sequence[str], vectors: "np.ndarray", path: str | Path | None = None) -> Path:
     """Write the vectors (n, dim) of n texts, a text once, in the form that `lookup` reads.
 
-    path: a name that ends in .npz.
+    path: a name that ends in .npz. Raises ValueError where there are not as many vectors as texts.
     """
     import numpy as np
 
-    keys = np.array([int(key(t), 16) for t in as_list(texts)], dtype=np.uint64)
+    texts = as_list(texts)
+    if np.ndim(vectors) != 2 or len(vectors) != len(texts):
+        raise ValueError(f"vectors of shape {np.shape(vectors)} are not one for each of {len(texts)} texts")
+    keys = np.array([int(key(t), 16) for t in texts], dtype=np.uint64)
     keys, first = np.unique(keys, return_index=True)
     vectors = np.asarray(vectors, dtype=np.float32)[first]
     scales = np.abs(vectors).max(axis=1) / 127

@@ -79,6 +79,13 @@ def right_elsewhere(questions, listed, first: int, device) -> torch.Tensor:
     return right
 
 
+def of_seed(seed: int) -> int:
+    """The seed, where every library here takes it; else ValueError."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} is no seed; give a whole number from 0 to {2**32 - 1}")
+    return seed
+
+
 def optimizers(*encoders: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Adam for all that is trained; for a table with sparse gradients, Adam on the rows in use."""
     encoders = dict.fromkeys(encoders)  # one encoder may be both
@@ -150,6 +157,7 @@ def train(
         raise ValueError(f"warmup={warmup} is no share of the steps; give 0 or more, below 1")
     if scale is not None and not 0 < scale < float("inf"):
         raise ValueError(f"scale={scale} makes no score; give a number above 0, or None")
+    of_seed(seed)
     if len(pairs) < batch:
         raise ValueError(
             f"{len(pairs)} pairs are fewer than one batch of {batch}; give more pairs or a smaller batch"

@@ -61,6 +61,14 @@ def ask(args: argparse.Namespace) -> None:
             place = (row.rank, row.source, row.section, row.page or "", round(float(row.score), 4))
             rows.append((question, *place, " ".join(row.text.partition("\n")[2].split())))
     columns = ["question", "rank", "source", "section", "page", "score", "text"]
+    least = own.chosen["threshold"]
+    far = [q for q in asked if collection.nearest(own, q) < least] if least is not None and rows else []
+    if far and (args.out or args.json or len(asked) > 1):
+        print(
+            f"perhaps not in these documents, the nearest passage being below cosine {least:.2f}: "
+            f"{len(far)} of {len(asked)} questions ({'; '.join(far[:3])}{'; …' if len(far) > 3 else ''})",
+            file=sys.stderr,
+        )
     if args.out:
         with files.put_whole(args.out) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import books
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import collection, documents, judging
+from helpers import collection, documents, files, judging
 
 TEXTS = {
     "tea.md": "# Tea\n\n## Black\n\nBoil the water. Black tea steeps for four minutes.\n\n## Green\n\nGreen tea wants water of eighty degrees.",
@@ -134,6 +135,10 @@ def test_what_lies_in_a_folder_that_is_shut_stays(folder, tmp_path, monkeypatch)
     again = collection.index(folder, tmp_path / "own")
     assert again.failed == {"sub": "the folder sub may not be read"} and again.changed["gone"] == 0
     assert "sub/boats.txt" in set(again.passages()["source"])
+    smaller = collection.index(folder, tmp_path / "own", size=100)
+    assert smaller.changed["gone"] == 0 and "sub/boats.txt" in set(smaller.passages()["source"])
+    monkeypatch.undo()
+    assert collection.index(folder, tmp_path / "own").changed["read"] == 1  # cut in the new size at last
 
 
 def test_settings_that_another_process_writes_are_kept(folder, tmp_path, monkeypatch):
@@ -307,6 +312,22 @@ def test_two_writers_at_one_moment_lose_nothing(folder, tmp_path):
     assert len(rows) == 5 and rows["id"].is_unique
 
 
+def test_whoever_waits_for_another_writer_says_so(folder, tmp_path, capsys):
+    store = tmp_path / "own"
+    collection.index(folder, store)
+    assert "waits" not in capsys.readouterr().err
+    lock = files.locked(store / "lock")
+    with lock:
+        waiting = threading.Thread(target=collection.index, args=(folder, store))
+        waiting.start()
+        deadline = time.monotonic() + 60
+        while not (said := capsys.readouterr().err) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    waiting.join(60)
+    assert said == "another program is writing to own; this one waits until it has finished\n"
+    assert not waiting.is_alive()
+
+
 def test_many_files(tmp_path):
     """Two thousand small files: read, embedded, and read again in a moment."""
     (tmp_path / "many").mkdir()
@@ -336,6 +357,8 @@ def test_what_is_asked_is_checked(own):
         own.ask("tea", 0)
     with pytest.raises(ValueError, match="there is no stage 'magic'"):
         own.ask("tea", stage="magic")
+    with pytest.raises(ValueError, match="there is no stage 'magic'"):
+        own.stages("tea", ["vectors", "magic"])
 
 
 @pytest.mark.parametrize(
@@ -738,6 +761,13 @@ def test_no_question_is_lost_and_a_place_that_is_none_is_said_first(own, tmp_pat
     assert set(table["question"][table["source"] == ""]) == {"xylophone quartz"} and len(table) == 2
     done = command("ask", "xylophone quartz", "--stage", "BM25", "--store", own.folder)
     assert done.returncode == 0 and done.stdout.strip() == "nothing found"
+    far, near = (collection.nearest(own, question) for question in ("xylophone quartz", "bonfire"))
+    assert far < near
+    collection.choose(own, threshold=(far + near) / 2)
+    done = command(*asked, "--json")
+    assert done.returncode == 0 and {row["question"] for row in json.loads(done.stdout)} == {"bonfire"}
+    assert ": 1 of 2 questions (xylophone quartz)" in done.stderr and "below cosine 0." in done.stderr
+    assert "below cosine" not in command("ask", "bonfire", "--json", "--store", own.folder).stderr
     done = command(*asked, "--out", tmp_path / "no" / "r.tsv")
     assert done.returncode == 1 and f"there is no folder {tmp_path / 'no'}" in done.stderr
     done = command("judge", "--questions", tmp_path / "q.txt", "--store", own.folder, "--out", tmp_path)

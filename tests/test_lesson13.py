@@ -109,6 +109,9 @@ def test_a_text_that_is_not_kept_is_not_found_and_a_saved_one_is(tmp_path):
     assert not found.any() and not vectors.any()
     draw = np.random.default_rng(0).normal(size=(3, 8)).astype("f")
     file = kept_vectors.save(["b", "a", "b"], draw, tmp_path / "some.npz")
+    for wrong in (draw[:2], draw[0]):
+        with pytest.raises(ValueError, match="are not one for each of 3 texts"):
+            kept_vectors.save(["b", "a", "b"], wrong, tmp_path / "some.npz")
     vectors, found = kept_vectors.lookup(["a", "x", "b"], file)
     assert found.tolist() == [True, False, True]
     assert vectors[0] == pytest.approx(draw[1] / np.linalg.norm(draw[1]), abs=0.01)

@@ -236,6 +236,8 @@ def test_steps_and_negatives_that_cannot_be_are_refused_before_any_step():
         ({"steps": -3}, "steps=-3 trains nothing"),
         ({"epochs": 0}, "epochs=0 trains nothing"),
         ({"negatives": [[1]] * 15}, "15 rows for 16 pairs"),
+        ({"seed": -1}, "seed=-1 is no seed"),
+        ({"seed": 2**32}, "is no seed; give a whole number from 0 to 4294967295"),
     ):
         with pytest.raises(ValueError, match=says):
             training.train(*towers, PAIRS, batch=8, progress=False, **wrong)
