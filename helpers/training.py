@@ -224,6 +224,8 @@ def train(
                 each_epoch(losses)
     if len(losses) < steps:
         print(f"stopped after {len(losses)} of {steps} steps; the encoders are as they were then")
+    for optimizer in found:
+        optimizer.zero_grad()  # the last step's gradients are as large as what was trained
     question_encoder.eval()
     answer_encoder.eval()
     return losses
