@@ -189,6 +189,13 @@ def answers(vectors):
         rows = lambda words: table[[row[w] for w in words]]
         return lambda words: words[int((rows(words) @ rows(words).mean(axis=0)).argmin())]
 
+    def fewest_friends(words):
+        """Whose nearest other word is farthest."""
+        rows = unit[[row[w] for w in words]]
+        cosines = rows @ rows.T
+        np.fill_diagonal(cosines, -1)
+        return words[int(cosines.max(axis=1).argmin())]
+
     def furthest(words):
         rows = vectors.vectors[[row[w] for w in words]]
         return words[int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())]
@@ -213,6 +220,7 @@ def answers(vectors):
                 "last": lambda words: words[-1],
                 "dot product": odd(vectors.vectors),
                 "distance without scaling": furthest,
+                "the smallest best cosine": fewest_friends,
                 "longest word": lambda words: max(words, key=len),
                 "rarest": lambda words: max(words, key=row.get),
             },

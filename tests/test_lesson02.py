@@ -1,6 +1,7 @@
 """Lesson 2's own definitions against the libraries', on a tiny random BERT; its checks and errors."""
 
 import re
+from collections import Counter
 from itertools import pairwise
 
 import books
@@ -364,13 +365,18 @@ def test_layer_by_layer(real):
 
 def test_the_bags():
     shown = books.shown("02", "bags")
-    plain, rare, pieces = re.findall(r"(\d+)%; BERT minus this: (\S+)% to (\S+)%", shown)
+    plain, rare, pieces, later = re.findall(r"(\d+)%; BERT minus this: (\S+)% to (\S+)%", shown)
     bert = re.search(r"word itself +(\d+)%", shown)[1]
     assert 0 < float(rare[1]) < float(rare[2]) and float(plain[1]) > 0
     assert f"reach {plain[0]} %, and {rare[0]} % without the common ones. BERT's {bert} % is more" in PROSE
     assert f"{float(rare[1])} to {float(rare[2])} points over the better bag" in PROSE
     assert int(rare[0]) >= int(plain[0]) and float(pieces[1]) > 0
-    assert f"They reach {pieces[0]} %, and the layers add {int(bert) - int(pieces[0])} points" in PROSE
+    by = re.search(r"add to the mean of the other pieces: \+(\S+)% to \+(\S+)%", shown)
+    assert (
+        f"They reach {pieces[0]} %. The layers raise the same mean to {later[0]} % (by {by[1]} to {by[2]}"
+        in PROSE
+    )
+    assert f"the rest of the {int(bert) - int(pieces[0])} points" in PROSE and float(later[1]) > 0
     assert f"same sense for {bert} %, a bag of the other words for {rare[0]} %, guessing for 45 %" in PROSE
 
 
@@ -520,6 +526,13 @@ def test_the_usual_wrong_ways_to_name_a_sense_are_refused(real, capsys):
     def words(sentence):
         return [w for w in re.findall("[a-z]+", sentence.lower()) if w in rows_of]
 
+    def vote(number):
+        def guess(word, sentence):
+            near = np.argsort(-(last[rows_of[word]] @ vector(sentence, word)), kind="stable")[:number]
+            return Counter(sense[rows_of[word]][near]).most_common(1)[0][0]
+
+        return guess
+
     def nearest_mean(word, sentence):
         senses = list(dict.fromkeys(sense[rows_of[word]]))
         means = [last[rows_of[word]][sense[rows_of[word]] == s].mean(axis=0) for s in senses]
@@ -538,6 +551,9 @@ def test_the_usual_wrong_ways_to_name_a_sense_are_refused(real, capsys):
         ],
         "the first sense": lambda w, s: sense[rows_of[w][0]],
         "the nearest mean": nearest_mean,
+        "a vote of the three nearest": vote(3),
+        "a vote of the five nearest": vote(5),
+        "a vote of the seven nearest": vote(7),
         "the row": lambda w, s: int(rows_of[w][0]),
         "the nearest of all words": lambda w, s: sense[(last @ vector(s, w)).argmax()],
     }
@@ -582,8 +598,19 @@ def test_own_word(space, capsys, rows, message):
     assert message in capsys.readouterr().out
 
 
+def test_own_word_says_what_guessing_would_have(space, capsys):
+    guessing = books.definitions(LESSON, "guessing")["guessing"]
+    third = [
+        ("letter", f"{name} wrote a nail to the press.") for name in ("Ada", "Bea", "Cleo", "Dora", "Eve")
+    ]
+    for rows in (IRON + FINGER, IRON + FINGER + third):
+        lesson02.own_word("nail", rows, space["model"], space["tokenizer"])
+        wanted = len(rows) * guessing(np.array([sense for sense, _ in rows]))
+        assert capsys.readouterr().out.splitlines()[0].endswith(f"; guessing would have {wanted:.1f}.")
+
+
 def test_own_word_names_the_sentences_that_were_mistaken(space, capsys):
     lesson02.own_word("nail", IRON + FINGER, space["model"], space["tokenizer"])
     first, *others = capsys.readouterr().out.splitlines()
-    right = int(re.search(r"same sense for (\d) of them", first).group(1))
+    right = int(re.search(r"same sense for (\d) of them; guessing would have 3.4\.$", first).group(1))
     assert len(others) == 8 - right and all(" taken for " in line for line in others)

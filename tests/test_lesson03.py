@@ -148,6 +148,12 @@ def test_break_even_refuses_the_usual_wrong_answers(capsys):
             "never" if saved(n, p, a, d) <= 0 else max(1, round(n * e / saved(n, p, a, d)))
         ),
         "no never": lambda n, p, e, a, d: max(1, math.floor(n * e / max(saved(n, p, a, d), 1e-9)) + 1),
+        "products forgotten": lambda n, p, e, a, d: (
+            "never" if n * p <= a else max(1, math.floor(n * e / (n * p - a)) + 1)
+        ),
+        "one product a question": lambda n, p, e, a, d: (
+            "never" if n * p <= a + d else max(1, math.floor(n * e / (n * p - (a + d))) + 1)
+        ),
         "question forgotten": lambda n, p, e, a, d: math.floor(e / p) + 1,
         "nan": lambda *_: math.nan,
         "none": lambda *_: None,
@@ -158,6 +164,9 @@ def test_break_even_refuses_the_usual_wrong_answers(capsys):
     for name, answer in wrong.items():
         lesson03.break_even(answer)
         assert capsys.readouterr().out.startswith("Not yet"), name
+    for name in ("products forgotten", "one product a question"):
+        lesson03.break_even(wrong[name])
+        assert "product=0.008000 gives 6; it should be 51" in capsys.readouterr().out, name
     right = books.definitions(SOLUTION, "break_even")["break_even"]
     lesson03.break_even(lambda *costs: None if right(*costs) == "never" else right(*costs))
     assert "gives 'None'; it should be 'never'" in capsys.readouterr().out
@@ -279,6 +288,11 @@ def test_the_echoes(opened):
     )
     after = TABLE.loc[TABLE["first stage"].str.contains("echoes"), "after"].to_numpy()
     assert (echo > answer)[after == 0.5].all() and not (echo > answer)[after == 1].any()
+    above = re.search(r"above the answer for (\d+) of 100, for 53 of these 53", books.shown("03", "echoes"))
+    assert (
+        int(above[1]) == (echo > answer).sum()
+        and f"the echo scores above the answer for {above[1]}:" in PROSE
+    )
 
 
 def test_the_live_questions_are_rows_of_the_table():
@@ -301,9 +315,9 @@ def test_what_it_cannot_do():
     assert place["plan"][1] == 0.96 and place["the question"][1] == 0.93
     assert place["letter"][1] == 0.00 and "the letter of twenty-one days has 0.00" in PROSE
     words = re.findall(r"(?m)^(\d\.\d{4})  ", books.shown("03", "wording"))
-    assert words == ["1.0000", "0.9999", "0.8040", "0.1122"]
-    assert "both get 1.00. The third wording changes two things" in PROSE
-    assert "and has 0.80;" in PROSE and "the egg leaves 0.11" in PROSE
+    assert words == ["1.0000", "0.9999", "0.9997", "0.8040", "0.1122"]
+    assert "*about twenty-one days of warmth* all get 1.00" in PROSE
+    assert "*A chicken egg* in its place leaves 0.80, and *a chick* 0.11" in PROSE
     assert "has 0.96" in PROSE and "The echo has 0.93" in PROSE and "have 0.01 and 0.00" in PROSE
 
 

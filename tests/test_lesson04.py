@@ -614,6 +614,72 @@ def cosines_of_all(vectors):
     return rows @ rows.T
 
 
+def cosines_of_tensor(vectors, dtype=None, rows=slice(None)):
+    unit = torch.nn.functional.normalize(torch.tensor(vectors), dim=1).to(dtype)
+    return unit[rows] @ unit.T
+
+
+def of_tensor(table):
+    """The mean of a table's cosines without the diagonal."""
+    n = len(table)
+    return ((table.sum(dtype=torch.float64) - n) / (n * (n - 1))).item()
+
+
+def in_blocks(size, kind=None, library="numpy"):
+    """A fair answer: the table's rows come and go, some at a time."""
+
+    def mean_cosine(vectors):
+        n, total = len(vectors), 0.0
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = unit.astype(kind) if kind else unit
+        unit = torch.from_numpy(unit) if library == "torch" else unit
+        for start in range(0, n, size):
+            total += float((unit[start : start + size] @ unit.T).sum())
+        return (total - n) / (n * (n - 1))
+
+    return mean_cosine
+
+
+def with_a_mask(vectors):
+    """A fair answer that takes out the diagonal of each block."""
+    unit, kept = vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 0.0
+    for start in range(0, len(unit), 1000):
+        block = unit[start : start + 1000].astype(float) @ unit.T.astype(float)
+        rows = np.arange(len(block))
+        other = np.ones(block.shape, dtype=bool)
+        other[rows, start + rows] = False
+        kept += block[other].sum()
+    return kept / len(unit) / (len(unit) - 1)
+
+
+def broadcast_in_torch(vectors):
+    """A fair answer: torch's own cosine_similarity, 1,000 rows at a time."""
+    rows, total = torch.tensor(vectors), 0.0
+    for start in range(0, len(rows), 1000):
+        some = rows[start : start + 1000, None]
+        total += torch.cosine_similarity(some, rows[None], dim=2).double().sum().item()
+    return (total - len(rows)) / (len(rows) * (len(rows) - 1))
+
+
+def row_by_row(vectors):
+    rows = torch.nn.functional.normalize(torch.tensor(vectors, requires_grad=True), dim=1)
+    total = sum((rows @ row).sum().item() for row in rows)
+    return (total - len(rows)) / (len(rows) * (len(rows) - 1))
+
+
+FAIR = {
+    "blocks of 1,000 rows": in_blocks(1000),
+    "blocks of 1,000 rows in float32": in_blocks(1000, "float32"),
+    "blocks of 1,000 rows in float64": in_blocks(1000, "float64"),
+    "blocks of 1,000 rows without their diagonal": with_a_mask,
+    "blocks of 7 rows": in_blocks(7),
+    "blocks of 1,000 rows in torch": in_blocks(1000, library="torch"),
+    "blocks of 1,000 rows in torch, in float64": in_blocks(1000, "float64", "torch"),
+    "torch's cosine_similarity": broadcast_in_torch,
+    "row by row": row_by_row,
+}
+
+
 def principal(vectors, k, centre=True, last=False):
     x = vectors - vectors.mean(axis=0) if centre else vectors
     directions = np.linalg.svd(x, full_matrices=False)[2]
@@ -642,6 +708,17 @@ WRONG = {
         "dot products": lambda v: (v.sum(0) @ v.sum(0) - len(v)) / (len(v) * (len(v) - 1)),
         "the table": lambda v: cosines_of_all(v)[~np.eye(len(v), dtype=bool)].mean(),
         "the table's upper half": lambda v: cosines_of_all(v)[np.triu_indices(len(v), 1)].mean(),
+        "the table in torch": lambda v: of_tensor(cosines_of_tensor(v)),
+        "the table in torch, of float16": lambda v: of_tensor(cosines_of_tensor(v, torch.float16).float()),
+        "the table in torch, without gradients": torch.inference_mode()(
+            lambda v: of_tensor(cosines_of_tensor(v))
+        ),
+        "the table in torch, piece by piece": lambda v: of_tensor(
+            torch.cat([cosines_of_tensor(v, rows=slice(i, i + 500)) for i in range(0, len(v), 500)])
+        ),
+        "half the table in torch": lambda v: (
+            1 - torch.pdist(torch.nn.functional.normalize(torch.tensor(v), dim=1)).square_().mean().item() / 2
+        ),
         "neighbours alone": lambda v: np.diag(cosines_of_all(v), 1).mean(),
         "cosine with the mean": lambda v: (
             (v @ v.mean(0)) / np.linalg.norm(v, axis=1) / np.linalg.norm(v.mean(0))
@@ -675,8 +752,21 @@ def test_the_usual_wrong_answers_are_told(name, mistake, capsys):
 def test_a_table_of_all_cosines_is_told_what_it_holds(capsys):
     lesson04.mean_cosine(WRONG["mean_cosine"]["the table"])
     assert re.search(
-        r"it held \d+ MB at once, as a table does; the vectors have 0.03 MB", capsys.readouterr().out
+        r"it held \d+ MB at once, as a table does; the vectors have 0.05 MB", capsys.readouterr().out
     )
+    for name, numbers in {
+        "the table in torch": "36,000,000",
+        "half the table in torch": "17,997,000",
+    }.items():
+        lesson04.mean_cosine(WRONG["mean_cosine"][name])
+        said = f"it made a tensor of {numbers} numbers; the vectors have 12,000, the table of all"
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", FAIR)
+def test_a_mean_cosine_without_the_table_is_right(name, capsys):
+    lesson04.mean_cosine(FAIR[name])
+    assert capsys.readouterr().out.startswith("Right: mean_cosine agrees")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,11 @@ def eye(scores):
 WRONG = {
     "by_hand": {
         "overflow": unshifted,
+        "the logarithm of a softmax, which underflows": lambda s: -s.softmax(dim=1).diagonal().log().mean(),
+        "overflow called 1": lambda s: (
+            -(s.exp().diagonal() / s.exp().sum(1)).nan_to_num(nan=1.0).log().mean()
+        ),
+        "underflow kept from 0": lambda s: -(s.softmax(dim=1).diagonal() + 1e-12).log().mean(),
         "a sum": lambda s: (s.logsumexp(1) - s.diagonal()).sum(),
         "the sign": lambda s: (s.diagonal() - s.logsumexp(1)).mean(),
         "columns": lambda s: F.cross_entropy(s.T[: len(s)], torch.arange(len(s))),
@@ -234,10 +239,11 @@ def test_no_vectors_get_below_the_floor(lesson):
 
 def test_the_floor_and_what_mini_lm_has_to_gain(lesson):
     rows = re.findall(
-        r"(\d+) pairs: knows nothing \S+, trained (\S+), floor (\S+); if opposites were possible (\S+)",
+        r"(\d+) pairs: knows nothing \S+, trained (\S+), floor (\S+); if opposites were possible (\S+); right first (\d+)",
         books.shown("05", "floors"),
     )
-    floors = {int(n): (float(trained), float(floor), opposite) for n, trained, floor, opposite in rows}
+    assert all(n == right for n, *_, right in rows) and said("every question has its own answer first.")
+    floors = {int(n): (float(trained), float(floor), opposite) for n, trained, floor, opposite, _ in rows}
     assert list(floors) == [3, 8, 32, 256]
     assert all(0 <= trained - floor < 0.0015 for trained, floor, _ in floors.values())
     assert said(
@@ -253,7 +259,12 @@ def test_the_floor_and_what_mini_lm_has_to_gain(lesson):
     assert said(
         f"MiniLM's {eight} on eight pairs can lose at most {gains[0]:.2f} and its {many} on the 256 at most {gains[1]:.2f},"
     )
-    assert said("With $s = 20$ the floor is 0.000 up to a thousand pairs, given the 999 dimensions")
+    assert said("With $s = 20$ the floor is 0.000 up to a thousand pairs.")
+    drawn = torch.nn.functional.normalize(
+        torch.randn(1000, 384, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    by_chance = lesson["contrastive_loss"](20 * drawn @ drawn.T).item()
+    assert said(f"each question on its answer, have a loss of {by_chance:.6f}.")
     assert all(lesson["floor"](n, 20) < 0.0005 for n in range(2, 1001))
 
 
@@ -296,7 +307,11 @@ def test_what_the_prose_says_of_margin_and_triplet():
     assert float(own) < float(winner) < 0.5 and said(
         f"Question 7's winner, at {winner} below $m$, goes unnoticed."
     )
-    assert said("so it pushes both winners, and two more;") and said("only the two winners with more")
+    assert said("so it pushes both winners, and two more;") and said(
+        "the two winners take 98.8 % of its push"
+    )
+    share, more = numbers("pushes", r"the winners take (\S+)% of the push; at T = 0.2 it counts (\d+) of 56")
+    assert share == "98.8" and more == "56" and said("at $T = 0.2$ all 56 are pushed")
     before, after = numbers("higher", r"margin +(\S+), every cosine 0.2 higher: (\S+)")
     assert float(after) < float(before) and said(f"here it falls, from {before} to {after}:")
     for name in ("triplet", "cross-entropy"):

@@ -415,7 +415,7 @@ def test_check_of_exchanged(worked, lesson, capsys):
     assert "not 4" in says(lesson07.exchanged, capsys, lambda *_: [0.1, 0.2], *encoders)
 
 
-def test_check_of_add(worked, capsys):
+def test_check_of_add(worked, lesson, capsys):
     load, save = worked["load_index"], worked["save_index"]
 
     def again(texts, file):  # everything through the encoder once more
@@ -435,6 +435,25 @@ def test_check_of_add(worked, capsys):
         vectors, known = load(file)
         save(vectors, list(dict.fromkeys(known + texts)), file)
 
+    def never_nothing(texts, file):  # encodes what is new, even where nothing is
+        vectors, known = load(file)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        save(torch.cat([vectors, lesson["in_batches"](worked["encode_passages"], new)]), known + new, file)
+
+    def emptied(texts, file):
+        vectors, known = load(file)
+        if set(texts) <= set(known):
+            save(vectors[:0].clone(), [], file)
+        else:
+            worked["add"](texts, file)
+
+    def turned(texts, file):
+        vectors, known = load(file)
+        if set(texts) <= set(known):
+            save(-vectors, known, file)
+        else:
+            worked["add"](texts, file)
+
     def check(add):
         return says(lesson07.add, capsys, add, worked["ingest"], load)
 
@@ -445,6 +464,10 @@ def test_check_of_add(worked, capsys):
     assert "not the passage encoder's" in check(wrong_tower)
     assert "one row a text" in check(only_texts)
     assert "stopped with ZeroDivisionError" in check(lambda *_: 1 / 0)
+    told = check(never_nothing)
+    assert told.startswith("Not yet: adding what is there already stopped with ") and told.count("\n") == 1
+    assert "Not yet: adding what is there already made an index of 5 passages one of 0" in check(emptied)
+    assert "Not yet: adding what is there already changed the vectors" in check(turned)
 
 
 def test_the_worked_add_keeps_what_is_there(worked, library):

@@ -310,7 +310,7 @@ def test_what_chose_a_number_does_not_judge_it(lines):
     assert f"The other 63 say {said(gap)}: no difference from vectors alone" in text
     assert f"With about {needed} questions that chose nothing, {needed - 63} more than these 63" in text
     blend = other[f"blended 100, {share}"] - other["vectors"]
-    in_17 = "no gain over the vectors was seen, neither by fusion nor by the blend"
+    in_17 = "63 questions saw no gain over the vectors, neither by fusion nor by the blend"
     assert interval(blend)[0] < 0 < interval(blend)[1] and in_17 in books.path("17").read_text("utf-8")
     behind = other["fused by score"] - other["BM25"]
     assert interval(behind)[0] > 0 and f"on the same 63 ({said(behind)})" in text
@@ -601,13 +601,26 @@ def z_scores(
     scaled = []
     for scores in (first, second):
         values = np.array([*first.values(), *second.values()] if together else list(scores.values()), float)
-        spread = values.std(ddof=min(ddof, len(values) - 1)) or equal
+        unequal = values.max() > values.min()  # the standard deviation of three times 0.1 is not quite 0
+        spread = values.std(ddof=min(ddof, len(values) - 1)) if unequal else equal
         scaled.append({i: (s - middle(values)) / spread for i, s in scores.items()})
     low = [absent(z.values()) for z in scaled]
     low = low[::-1] if swap else low
     return {
         i: weight * scaled[0].get(i, low[0]) + (1 - weight) * scaled[1].get(i, low[1])
         for i in (ids(first, second) if ids else first | second)
+    }
+
+
+def naive(first, second, weight):
+    """z-scores that take a list for one of equal scores where its standard deviation is 0."""
+    scaled = []
+    for scores in (first, second):
+        values = np.array(list(scores.values()), float)
+        scaled.append(dict(zip(scores, (values - values.mean()) / (values.std() or 1), strict=True)))
+    low = [min(z.values()) for z in scaled]
+    return {
+        i: weight * scaled[0].get(i, low[0]) + (1 - weight) * scaled[1].get(i, low[1]) for i in first | second
     }
 
 
@@ -622,6 +635,12 @@ def costly(cost_of, candidates=lambda inside, outside: np.r_[inside, outside]):
 
 def right_cost(i, o, c, t):
     return (i < t).mean() + c * (o >= t).mean()
+
+
+def between(inside, outside):
+    """The middles between neighbouring scores."""
+    scores = np.unique(np.r_[inside, outside])
+    return (scores[:-1] + scores[1:]) / 2
 
 
 WRONG = [
@@ -653,6 +672,7 @@ WRONG = [
     ("standard", by(ids=lambda a, b: b), "ids that one list does not have"),
     ("standard", by(ids=lambda a, b: [i for i in a if i in b]), "ids that one list does not have"),
     ("standard", by(equal=float("nan")), "equal scores in the first"),  # 0 / 0
+    ("standard", naive, "equal scores in the first"),
     (
         "standard",  # an error only where a list has one entry
         lambda a, b, w: z_scores(a, b, w) if len(b) > 1 else [][0],
@@ -666,7 +686,18 @@ WRONG = [
     ("cheapest", costly(lambda i, o, c, t: c * (i < t).mean() + (o >= t).mean()), "ten times"),
     ("cheapest", costly(right_cost, lambda i, o: o), "two clouds that lie apart"),
     ("cheapest", costly(right_cost, lambda i, o: i), "above all right ones"),
-    ("cheapest", lambda i, o, c: (i.mean() + o.mean()) / 2, "clouds that overlap"),
+    (
+        "cheapest",
+        lambda i, o, c: (i.mean() + o.mean()) / 2,
+        "gives 0.475 (mean cost 0.000), which is none of",
+    ),
+    ("cheapest", costly(right_cost, between), "which is none of the scores in inside and outside"),
+    (
+        "cheapest",  # refuse everything, where that costs less
+        costly(right_cost, lambda i, o: np.r_[i, o, np.inf]),
+        "gives inf (mean cost 1.000), which is none of the scores in inside and outside; it should be 0.700",
+    ),
+    ("cheapest", lambda i, o, c: float("inf"), "which is none of the scores in inside and outside"),
     ("cheapest", lambda i, o, c: [][0], "IndexError"),
 ]
 

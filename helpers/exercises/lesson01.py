@@ -49,6 +49,7 @@ def odd_one_out(odd_one_out: Callable, vectors: "KeyedVectors") -> None:
     """odd_one_out(words) -> word; the judge is gensim's doesnt_match."""
     lists = [
         "king queen prince ocean",
+        "king queen prince ocean sea",  # the best cosine of each with another says queen
         "tv mountain radio newspaper",
         "cloud breakfast lunch dinner",
         "red green throne blue",

@@ -26,6 +26,7 @@ NEW_SENTENCES = [
     ("seal", "The palm gave no shade to the seal."),
     ("bat", "The owl chased a bat across the field."),  # the nearest sentence and the mean of a sense differ
     ("crane", "The hurricane uprooted every crane along the seafront."),  # of all rows a palm is nearest
+    ("crane", "The crane turned slowly."),  # the nearest is a bird, three of the nearest five are machines
 ]
 TWO_TIMES = [
     ("The bat in the attic never saw a baseball bat.", "bat"),
@@ -86,7 +87,8 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     """The reader's own word: rows of (sense, sentence), at least two senses with four each.
 
     Prints what is wrong with the list, or how often the nearest other sentence has the same
-    sense and for which sentences it has not; the judge is scikit-learn's leave-one-out.
+    sense, what guessing would have, and for which sentences it has not; the judge is
+    scikit-learn's leave-one-out.
     """
     import numpy as np
     from sklearn.model_selection import LeaveOneOut, cross_val_predict
@@ -130,9 +132,12 @@ def own_word(word: str, rows: object, model: "BertModel", tokenizer: "BertTokeni
     vectors = np.array([_vector(model, tokenizer, s, word).numpy() for s in sentences])
     nearest = KNeighborsClassifier(n_neighbors=1, metric="cosine")
     guessed = cross_val_predict(nearest, vectors, senses, cv=LeaveOneOut())
+    # the lesson's guessing: the share of the other sentences that have the same sense
+    guessing = sum(count * (count - 1) for count in counts.values()) / (len(rows) - 1)
     print(
         f"Right: {len(rows)} sentences with {word!r} in {len(counts)} senses. The nearest other "
-        f"sentence has the same sense for {(guessed == senses).sum()} of them."
+        f"sentence has the same sense for {(guessed == senses).sum()} of them; "
+        f"guessing would have {guessing:.1f}."
     )
     for sentence, sense, guess in zip(sentences, senses, guessed, strict=True):
         if sense != guess:

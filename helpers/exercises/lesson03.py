@@ -98,6 +98,7 @@ def break_even(break_even: Callable) -> None:
         (2, 0.010, 0.300, 0.012, 0.000001),
         (3, 0.5, 1.0, 1.5, 0.0),  # each question costs the same both ways
         (1, 0.010, 5.000_05, 0.0099, 0.0),  # after 50,001 questions: more than one should count up to
+        (100, 0.010, 0.0505, 0.1, 0.008),  # a dot product costs nearly as much as a pair
     ]
     wanted = {}
     for n, pair, encode, ask, product in cases:

@@ -45,43 +45,74 @@ def mean_of_words(mean_of_words: Callable) -> None:
 
 
 def mean_cosine(mean_cosine: Callable) -> None:
-    """mean_cosine(vectors) -> number; the judge is scikit-learn's cosine_similarity, and Python's
-    tracemalloc for what is held at once."""
+    """mean_cosine(vectors) -> number; the judge is scikit-learn's cosine_similarity, and for what is
+    held at once Python's tracemalloc, and the size of torch's tensors, which that does not see."""
     import tracemalloc
 
     import numpy as np
     from sklearn.metrics.pairwise import cosine_similarity
 
     draw = np.random.default_rng(0)
-    many = "2,000 rows of float32, without the table of all their cosines"
+    many = "6,000 rows of float32, without the table of all their cosines"
     cases = {
         "[[1, 0], [1, 0], [0, 1]]": np.array([[1.0, 0], [1, 0], [0, 1]]),
         "[[1, 0], [0, 5]] (length must not matter)": np.array([[1.0, 0], [0, 5]]),
         "two opposite rows": np.array([[1.0, 2], [-1, -2]]),
         "50 rows in a narrow cone": draw.normal(size=(50, 8)) + 2,
-        many: (draw.normal(size=(2_000, 4)) + 1).astype("f"),
+        many: (draw.normal(size=(6_000, 2)) + 1).astype("f"),
     }
 
     def library(vectors):
-        return float(cosine_similarity(vectors)[~np.eye(len(vectors), dtype=bool)].mean())
+        n = len(vectors)
+        rows = (cosine_similarity(vectors[i : i + 500], vectors) for i in range(0, n, 500))
+        return (sum(block.sum(dtype=float) for block in rows) - n) / (n * (n - 1))
 
     def answer(name):
-        vectors = cases[name].copy()
+        vectors, tensors = cases[name].copy(), _tensors()
         tracemalloc.start()
         try:
-            found = mean_cosine(vectors)
+            with tensors:
+                found = mean_cosine(vectors)
             most = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        if name == many and found is not None and most > 3 * len(vectors) ** 2:  # a table of float32 has 4
+        if name != many or found is None:
+            return found
+        cells = len(vectors) ** 2
+        if most > 3 * cells:  # bytes; a table of float32 has 4 * cells
             raise MemoryError(
                 f"it held {most / 1e6:,.0f} MB at once, as a table does; the vectors have "
                 f"{vectors.nbytes / 1e6:.2f} MB"
+            )
+        if tensors.largest > 0.4 * cells:  # half a table is too much
+            raise MemoryError(
+                f"it made a tensor of {tensors.largest:,} numbers; the vectors have {vectors.size:,}, "
+                f"the table of all cosines {cells:,}"
             )
         return found
 
     wanted = {name: library(vectors) for name, vectors in cases.items()}
     judge(answer, wanted, "mean_cosine", close, say_number)
+
+
+def _tensors():
+    """A context that keeps how many numbers the largest tensor has that torch makes in it."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Tensors(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            for tensor in made if isinstance(made, tuple | list) else [made]:
+                if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                    # what lies in memory: a view has more numbers than that, or fewer
+                    numbers = tensor.untyped_storage().nbytes() // tensor.element_size()
+                    self.largest = max(self.largest, numbers)
+            return made
+
+    return Tensors()
 
 
 def without_top(without_top: Callable) -> None:

@@ -19,6 +19,9 @@ def by_hand(by_hand: Callable) -> None:
         "the same without its last row (four answers, three questions)": table[:3],
         "its rows upside down (the right answer is rarely first)": table.flip(0),
         "two hundred times the scores (exp is too large for a float32)": 200 * table,
+        "two hundred times the scores, upside down (some probabilities are too small for a float32)": (
+            200 * table.flip(0)
+        ),
     }
     wanted = {
         name: torch.nn.functional.cross_entropy(s, torch.arange(len(s))).item() for name, s in cases.items()

@@ -91,7 +91,8 @@ def exchanged(
 
 def add(add: Callable, ingest: Callable, load_index: Callable) -> None:
     """add(texts, file) appends passages to a saved index. The judge is the index that `ingest`
-    makes of all passages at once; the rows that were there must stay as they are, bit for bit."""
+    makes of all passages at once; the rows that were there must stay as they are, bit for bit, and
+    so must the index when the same passages are added again."""
     import torch
 
     with tempfile.TemporaryDirectory() as place:
@@ -114,6 +115,8 @@ def add(add: Callable, ingest: Callable, load_index: Callable) -> None:
                 "the file is as it was."
             )
             return
+        vectors = vectors.clone()  # not the file's own memory, which may be written to again
+        again = _added_again(add, file, load_index, vectors, texts)
         ingest(GROWN, whole)
         wanted, _ = load_index(whole)
     if texts != GROWN:
@@ -130,6 +133,8 @@ def add(add: Callable, ingest: Callable, load_index: Callable) -> None:
         print("Not yet: the rows that were there have changed; they should be kept, not encoded again.")
     elif not torch.allclose(vectors[len(OLD) :], wanted[len(OLD) :], atol=1e-4):
         print("Not yet: the new rows are not the passage encoder's vectors of the new texts, in order.")
+    elif again:
+        print(f"Not yet: adding what is there already {again}.")
     else:
         print(f"Right: add made an index of {len(OLD)} passages one of {len(GROWN)}, as ingest does at once.")
 
@@ -144,6 +149,22 @@ def _mark(file, load_index):
     marked = -vectors
     save_file({"vectors": marked}, file, metadata={"texts": json.dumps(texts)})
     return marked
+
+
+def _added_again(add, file, load_index, vectors, texts):
+    """What is wrong with the index after an add that has nothing new, or None."""
+    import torch
+
+    try:
+        add(list(NEW), file)
+        after, known = load_index(file)
+    except Exception as e:  # whatever the reader's own code raises is the message
+        return f"stopped with {type(e).__name__}: {e}"
+    if known != texts:
+        return f"made an index of {len(texts)} passages one of {len(known)}, {known}; it should stay as it is"
+    if not torch.equal(after, vectors):
+        return "changed the vectors; they should stay as they are"
+    return None
 
 
 def _copies(case):
