@@ -154,7 +154,7 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
         documents.passages([], size)  # says so
     if size > LONGEST:
         raise ValueError(f"size={size} is more than the encoder reads of a passage; give at most {LONGEST}")
-    of_table = _of_table(folder) if folder.is_file() else []
+    of_table = documents.from_table(folder) if folder.is_file() else []
     if not folder.is_file() and not documents.listed(folder)[0]:
         documents.read(folder)  # says so, before anything is made
     with writing(store):
@@ -197,15 +197,6 @@ def index(folder: str | Path, store: str | Path, size: int | None = None) -> Col
     }
     own.failed = failed
     return own
-
-
-def _of_table(path: Path) -> list[documents.Document]:
-    try:
-        return documents.from_table(path)
-    except ValueError as e:
-        if path.suffix.lower() in documents.READERS and path.suffix.lower() != ".csv":
-            raise ValueError(f"{path.name} is one document; name the folder it lies in") from e
-        raise
 
 
 def load(store: str | Path) -> Collection:
@@ -601,7 +592,10 @@ def nearest(own: Collection, question: str) -> float:
 def bm25(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame":
     """The k passages with the best BM25 (English stems); fewer where few share a word."""
     if not own.table.list_indices():
-        raise ValueError(f"{own.folder.name} is not finished; run index again")
+        why = (
+            "is not finished; run index again" if len(own) else "holds no passage; index documents with text"
+        )
+        raise ValueError(f"{own.folder.name} {why}")
     return _rows(own.table.search(question, query_type="fts"), "_score", k)
 
 

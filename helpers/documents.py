@@ -89,10 +89,12 @@ def _is_file(path: Path) -> bool:
 def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
     """Every document of a folder, and what is wrong with the files that could not be read: {source: sentence}.
 
-    Shows its progress. Raises as `listed`; ValueError where there is no file of a known kind.
+    A table in a folder's place is read by `from_table`. Shows its progress. Raises as `listed`; ValueError where there is no file of a known kind.
     """
     from tqdm.auto import tqdm
 
+    if Path(folder).expanduser().is_file():
+        return from_table(Path(folder).expanduser()), {}
     readable, others, shut = listed(folder)
     if not readable:
         kinds = ", ".join(READERS)
@@ -148,11 +150,18 @@ def document(path: str | Path, source: str | None = None) -> Document:
 def from_table(path: str | Path) -> list[Document]:
     """The rows of a table as documents: columns `source`, `text`, and `title`, `section`, `page` where known.
 
-    A cell of these three may be empty; a page that is no whole number is not known. Raises as `tables.read`.
+    A cell of these three may be empty; a page that is no whole number is not known. Raises as `tables.read`,
+    and ValueError for a document that is no table.
     """
     import pandas
 
-    rows = tables.read(path, ["source", "text"], numbers=["source"], rest=True)
+    path = Path(path)
+    try:
+        rows = tables.read(path, ["source", "text"], numbers=["source"], rest=True)
+    except ValueError as e:
+        if path.suffix.lower() in READERS and path.suffix.lower() not in (".csv", ".tsv"):
+            raise ValueError(f"{path.name} is one document; name the folder it lies in") from e
+        raise
     rows = rows[[name for name in ("source", "text", "title", "section", "page") if name in rows]]
     found = []
     for row in rows.to_dict("records"):

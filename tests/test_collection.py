@@ -431,6 +431,16 @@ def test_more_passages_than_the_searches_bring_by_default(own):
     assert len(own.ask("the plot", 150, "vectors")) == 150
 
 
+def test_a_search_without_a_passage_says_so(tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "one.txt").write_text("", "utf-8")
+    own = collection.index(scans, tmp_path / "own")
+    assert list(own.failed) == ["one.txt"] and len(own) == 0
+    with pytest.raises(ValueError, match="own holds no passage; index documents with text"):
+        own.ask("tea")
+
+
 def test_words_in_common_are_found_by_their_stems():
     assert collection.matched("How do I light bonfires?", "Lighting a bonfire is allowed") == [
         "Lighting",

@@ -614,8 +614,8 @@ def test_semicolons_and_quotation_marks_in_a_table(tmp_path):
         (lambda p: p / "none", FileNotFoundError, "there is no folder"),
         (
             lambda p: (p / "f.md").write_text("x", "utf-8") and p / "f.md",
-            NotADirectoryError,
-            "f.md is a file",
+            ValueError,
+            "f.md is one document; name the folder",
         ),
         (lambda p: p, ValueError, "there is no file to read in"),
     ],
@@ -635,6 +635,10 @@ def test_a_table_of_passages_has_a_contract(tmp_path):
     file.write_text("name\ttext\nbook\tTea\n", "utf-8")
     with pytest.raises(ValueError, match="no column 'source'"):
         documents.from_table(file)
+    with pytest.raises(ValueError, match="no column 'source'"):
+        documents.read(file)
+    file.write_text("source\ttext\nbook\tTea is hot.\n", "utf-8")
+    assert documents.read(file) == (documents.from_table(file), {}) and len(documents.from_table(file)) == 1
 
 
 def test_a_table_of_passages_tells_what_it_knows(tmp_path):
