@@ -585,7 +585,8 @@ def vectors(own: Collection, question: str, k: int = DEPTH) -> "pandas.DataFrame
 
 
 def nearest(own: Collection, question: str) -> float:
-    """The cosine of the question's nearest passage; 0 without passages."""
+    """The cosine of the question's nearest passage; 0 without passages. Raises as `Collection.ask`."""
+    question = texts.as_list([question], "question")[0]
     return float(vectors(own, question, 1)["score"].max()) if len(own) else 0.0
 
 

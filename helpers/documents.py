@@ -89,7 +89,8 @@ def _is_file(path: Path) -> bool:
 def read(folder: str | Path) -> tuple[list[Document], dict[str, str]]:
     """Every document of a folder, and what is wrong with the files that could not be read: {source: sentence}.
 
-    A table in a folder's place is read by `from_table`. Shows its progress. Raises as `listed`; ValueError where there is no file of a known kind.
+    A table in a folder's place is read by `from_table`. Shows its progress. Raises as `listed` and `from_table`;
+    ValueError where there is no file of a known kind.
     """
     from tqdm.auto import tqdm
 

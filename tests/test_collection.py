@@ -351,8 +351,9 @@ def test_what_is_asked_is_checked(own):
         (3, TypeError),
         (["a"], TypeError),
     ):
-        with pytest.raises(error, match="question"):
-            own.ask(wrong)
+        for asking in (own.ask, own.answer, lambda question: collection.nearest(own, question)):
+            with pytest.raises(error, match="question"):
+                asking(wrong)
     with pytest.raises(ValueError, match="k=0 shows nothing"):
         own.ask("tea", 0)
     with pytest.raises(ValueError, match="there is no stage 'magic'"):
