@@ -299,6 +299,9 @@ def test_what_is_inherited_is_the_cards():
         assert abs(float(scratch) - float(sbert)) > abs(float(stand_in) - float(sbert))
     for said in ("4 layers of 256", "2 hours and 20 minutes"):
         assert said in card and said in PROSE
+    row = "Pearson with the scores, development rows of the STS Benchmark"
+    ours, random_start = re.search(rf"{row} \| (\S+) \| (\S+) \|", PROSE).groups()
+    assert f"{float(random_start):.2f} for the stand-in's {float(ours):.2f} on the STS Benchmark" in PROSE
 
 
 def test_pooling_and_padding():

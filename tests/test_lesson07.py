@@ -335,6 +335,9 @@ def test_bm25_among_the_held_out_answers_alone(lesson):
         lesson["bm25_scores"](list(pairs["answer"]), list(pairs["question"])), np.arange(300)
     )
     assert f"its recall@1 is {found['recall@1']:.3f} and its MRR {found['MRR']:.3f}" in PAGE
+    theirs = re.search(r"(?m)^BM25 +first (\S+),", books.shown("13", "home"))[1]
+    ours = re.search(r"(?m)^BM25 +(\S+)", books.shown("07", "without_echoes"))[1]
+    assert f"has {theirs} on these questions and answers where ours has {ours}" in PAGE
 
 
 def test_two_encoders_bring_nothing_where_there_are_no_echoes():

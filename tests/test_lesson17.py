@@ -164,6 +164,8 @@ SAID = {
         ("0.074  +0.040 to +0.109", "0.383 (+0.074, interval 0.040 to 0.109)"),
         ("+0.010 [-0.010, +0.030], no difference", "is not settled (+0.010, interval −0.010 to 0.030)"),
         ("0.015", "fusion alone brings MiniLM 0.015"),
+        ("0.015  +0.003 to +0.030", "(Its interval, 0.003 to 0.030, leaves out 0"),
+        ("0.015  +0.003 to +0.030", "126 saw a small one of fusion (0.003 to 0.030)"),
         ("0.370", "its own order (0.370)"),
     ],
     "second": [
@@ -192,6 +194,49 @@ def test_the_sentences_say_what_the_cells_show(tag, prose):
     for output, sentence in SAID[tag]:
         assert output in shown, (tag, output)
         assert sentence in told, (tag, sentence)
+
+
+def test_what_other_seeds_and_another_lesson_say(lines, prose):
+    told = " ".join(prose.split())
+    fused = lines[
+        (lines["bed"] == "judged") & lines["stage"].str.startswith("fused") & (lines["run"] == "all")
+    ]
+    of_seed = fused.groupby("seed")["score"].mean()
+    assert f"has {of_seed[0]:.3f} ({of_seed[1]:.3f} and {of_seed[2]:.3f} with the other two seeds)" in told
+    gains = re.findall(r"(?m)^\d +(?:300|981) +\d +\S+ +(\S+)", books.shown("17", "curve"))
+    assert f"by {min(gains)} to {max(gains)};" in told
+    n = re.search(
+        r"fused by score minus vectors alone: .*no difference seen in (\d+)", books.shown("13", "verdicts")
+    )[1]
+    assert f"Lesson 13 had {n} for it and saw no gain" in told
+    assert f"documentation {n} questions saw no gain over the vectors" in told
+
+
+def test_the_adapter_s_card_has_the_figures_of_every_seed(lines):
+    card = (
+        (books.ROOT / "models" / "README.md")
+        .read_text(encoding="utf-8")
+        .split("## adapters/documentation")[1]
+    )
+    of = lines[lines["bed"] == "judged"].pivot(
+        index="question", columns=["run", "seed", "stage"], values="score"
+    )
+    before = of["MiniLM", 0, "vectors"]
+
+    def cells(*columns):
+        gaps = [of[column] - before for column in columns]
+        said = [f"+{gap.mean():.3f} [+{interval(gap)[0]:.3f}, +{interval(gap)[1]:.3f}]" for gap in gaps]
+        return f"| {', '.join(f'{of[column].mean():.3f}' for column in columns)} | {', '.join(said)} |"
+
+    for columns in (
+        [("100", 0, "vectors")],
+        [("100", 1, "vectors"), ("100", 2, "vectors")],
+        [("300", 0, "vectors")],
+        [("300", 1, "vectors"), ("300", 2, "vectors")],
+        [("all", 1, "vectors"), ("all", 2, "vectors")],
+        [("all", 1, "fused 0.8"), ("all", 2, "fused 0.9")],
+    ):
+        assert cells(*columns) in card, columns
 
 
 def test_the_table_of_the_curve_is_the_recipe_s(lines):
