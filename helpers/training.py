@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,8 @@ def right_elsewhere(questions, listed, first: int, device) -> torch.Tensor:
 
 def of_seed(seed: int) -> int:
     """The seed, where every library here takes it; else ValueError."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed} is no seed; give a whole number from 0 to {2**32 - 1}")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r} is no seed; give a whole number from 0 to {2**32 - 1}")
     return seed
 
 

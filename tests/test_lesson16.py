@@ -228,7 +228,7 @@ def test_what_the_prose_says_of_the_decoder_is_what_the_cells_show():
     (left,) = found(
         "steps", r"step two of LLM2Vec, with minus without: \+(\S+) \[-\S+, \+\S+\], no difference"
     )
-    more = found("untrained", r"its cost, mask on minus off: +\+(\S+) \[\+(\S+), \+(\S+)\], a gain")
+    more = found("untrained", r"it costs less with the mask: +\+(\S+) \[\+(\S+), \+(\S+)\], a gain")
     costs = found("untrained", r"the last token, mask off: +-(\S+) \[")[0]
     off = found(
         "steps", r"next words, then pairs: last token, mask off minus on \+(\S+) \[\+(\S+), \+(\S+)\]"
@@ -238,7 +238,7 @@ def test_what_the_prose_says_of_the_decoder_is_what_the_cells_show():
     assert found("steps", r"as shipped, then pairs: last token, mask off minus on .*(no difference)")
     fourth = [runs[f"{weights} + pairs both sides last"] for weights in STARTS]
     for sentence in (
-        f"costs more still: {float(costs):.2f}, a tenth more",
+        f"costs more still: {float(costs):.2f}, which is {float(more[0]):.2f} more than with it "
         f"(interval {float(more[1]):.2f} to {float(more[2]):.2f}). So it is not the mask",
         f"It has {fourth[0]:.3f} and {fourth[1]:.3f}, and cannot be told",
         f"gained {off[0]} for the true decoder's last token (interval {off[1]} to {off[2]})",

@@ -237,6 +237,7 @@ def test_steps_and_negatives_that_cannot_be_are_refused_before_any_step():
         ({"epochs": 0}, "epochs=0 trains nothing"),
         ({"negatives": [[1]] * 15}, "15 rows for 16 pairs"),
         ({"seed": -1}, "seed=-1 is no seed"),
+        ({"seed": "first"}, "seed='first' is no seed"),
         ({"seed": 2**32}, "is no seed; give a whole number from 0 to 4294967295"),
     ):
         with pytest.raises(ValueError, match=says):
